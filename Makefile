@@ -1,0 +1,57 @@
+# Two commands matter: `make run` and `make test`. Both set up everything that they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+ARGS ?=
+
+.PHONY: help setup run test check bench lock clean
+
+help:
+	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
+	@echo "make test   set up and run every test"
+	@echo "make check  format, lint, types, import rules"
+	@echo "make bench  CPU per request beside HAProxy and nginx, where they are installed"
+	@echo "make lock   pin the dependencies anew      make clean  remove what was made here"
+
+setup: $(VENV)/.run
+
+# What the program needs, pinned with hashes. Wheels cover Linux (x86_64, aarch64; glibc 2.28 and later) and macOS.
+$(VENV)/.run: locks/run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "sovren-edge needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing what the program needs (about 50 MB, once) ..."
+	@$(PIP) install -q --only-binary :all: --require-hashes -r locks/run.txt \
+	  || { echo "The wheels cover Linux on x86_64 and aarch64 (glibc 2.28 or later) and macOS; this is $$(uname -sm)."; exit 1; }
+	@$(PIP) install -q --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/.dev: locks/dev.txt $(VENV)/.run
+	@echo "Installing what the tests need ..."
+	@$(PIP) install -q --only-binary :all: --require-hashes -r locks/dev.txt
+	@touch $@
+
+run: setup
+	@exec $(BIN)/sovren-edge serve --local $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/relay.py $(ARGS)
+
+lock: $(VENV)/.dev
+	$(BIN)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options --extra local --extra build -o locks/run.txt pyproject.toml
+	$(BIN)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options --extra local --extra build --extra dev -c locks/run.txt -o locks/dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .state dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache

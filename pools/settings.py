@@ -1,0 +1,50 @@
+"""Owns what a pool's table in the configuration may say.
+
+Must not know how addresses are found: an endpoint is written as `host:port` or `node:port`.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ProbeSettings(BaseModel):
+    """How an endpoint's health is asked for."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    path: str = Field(default="/health", pattern=r"^/[!-~]*$")
+    interval_s: float = Field(default=2.0, gt=0)
+    timeout_s: float = Field(default=1.5, gt=0)
+    fall: int = Field(default=3, ge=1)
+    rise: int = Field(default=2, ge=1)
+
+
+class QueueSettings(BaseModel):
+    """How many requests may wait for a slot, and how long."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    limit: int = Field(default=256, ge=0)
+    timeout_s: float = Field(default=30.0, gt=0)
+
+
+class PoolSettings(BaseModel):
+    """A pool has either endpoints of its own or tiers, which are other pools in order of preference."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    kind: Literal["speech", "generic"] = "generic"
+    endpoints: tuple[str, ...] = ()
+    tiers: tuple[str, ...] = ()
+    slots: int = Field(default=64, ge=1)
+    repeatable: bool = False
+    local: Literal["speech"] | None = None
+    probe: ProbeSettings = ProbeSettings()
+    queue: QueueSettings = QueueSettings()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.endpoints) == bool(self.tiers):
+            raise ValueError("a pool has either endpoints or tiers, and at least one of them")
+        return self

@@ -1,0 +1,20 @@
+"""The front door of the SOVREN AI backend.
+
+Rooms, each importing only those below it:
+
+cli         the command line: serve, check, ports, verify, migrate
+process     the composition root: sockets, the worker, signals
+config      config.toml, its faults, the port map; composes the settings that live beside what they configure
+local       what `--local` runs beside the edge: PostgreSQL and speech engines, each a process of its own
+listener    what every port answers itself: /health, /ready, /metrics
+relay       the balancer's data path: downstream, exchange, upstream
+handler     the plug-in contract of business services, and its door
+http        HTTP/1.1 without IO: message heads, framing, header rules
+auth        which networks are trusted
+observe     counters, Prometheus text, logs
+store       PostgreSQL and migrations
+errors      every error that the edge answers with, and its JSON
+secret      settings that are written as references, never as values
+
+`pools`, beside this package, decides which endpoint serves a request, and when.
+"""

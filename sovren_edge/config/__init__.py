@@ -1,0 +1,1 @@
+"""config.toml: its model, its faults, the plan that a node makes of it."""

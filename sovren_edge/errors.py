@@ -1,0 +1,77 @@
+"""Owns the errors that the edge itself answers with, and their one JSON form.
+
+Must not know HTTP messages, listeners or any library that raises: foreign exceptions are mapped where they are caught.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+
+import orjson
+
+
+class Side(StrEnum):
+    """Who is at fault."""
+
+    CALLER = "caller"
+    EDGE = "edge"
+    UPSTREAM = "upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One refusal or failure as its caller sees it (RFC 9457).
+
+    `reason` is stable and for machines, `detail` is a sentence for people. `retry_after_s` (seconds) is set where
+    the same request may succeed later.
+    """
+
+    status: int
+    reason: str
+    detail: str
+    side: Side = Side.EDGE
+    retry_after_s: int | None = None
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Header fields of the answer, beside its length."""
+        fields = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
+        if self.retry_after_s is not None:
+            fields.append(("Retry-After", str(self.retry_after_s)))
+        return tuple(fields)
+
+    def body(self, request_id: str = "") -> bytes:
+        """JSON with the RFC 9457 members and `error`, `message`, `statusCode`, which older clients read."""
+        members: dict[str, object] = {
+            "type": f"urn:sovren-edge:problem:{self.reason}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "reason": self.reason,
+            "error": self.detail,
+            "message": self.detail,
+            "statusCode": self.status,
+        }
+        if request_id:
+            members["request_id"] = request_id
+        return orjson.dumps(members)
+
+
+class EdgeError(Exception):
+    """Raised wherever a request cannot be served; carries the problem that its caller is told."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        *,
+        side: Side = Side.EDGE,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.problem = Problem(status, reason, detail, side, retry_after_s)
+
+
+class StartupError(Exception):
+    """The program cannot start; its message is for the operator and names every fault found."""

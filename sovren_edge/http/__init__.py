@@ -1,0 +1,1 @@
+"""HTTP/1.1 without IO: message heads, framing, header rules."""

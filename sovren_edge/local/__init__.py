@@ -1,0 +1,1 @@
+"""What --local runs beside the edge, each a process of its own."""

@@ -1,0 +1,1 @@
+"""Counters, Prometheus text and logs."""

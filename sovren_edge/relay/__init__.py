@@ -1,0 +1,1 @@
+"""The balancer's data path: downstream, exchange, upstream."""

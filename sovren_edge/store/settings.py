@@ -1,0 +1,16 @@
+"""Owns what the configuration may say about PostgreSQL."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sovren_edge.secret import Secret
+
+
+class DatabaseSettings(BaseModel):
+    """`url` is a secret (it holds a password); `schema_name` (written `schema`) is the only schema we ever touch."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
+
+    url: Secret | None = None
+    schema_name: str = Field(default="sovren_edge", alias="schema", pattern="^[a-z_][a-z0-9_]{0,62}$")
+    connections: int = Field(default=10, ge=1)
+    timeout_s: float = Field(default=5.0, gt=0)
