@@ -1,0 +1,73 @@
+"""Owns the answers to a request for a slot: a lease now, a place in the queue, or a refusal.
+
+Must not know who asks: an owner is handed back as it came.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pools.endpoint import Endpoint
+    from pools.pool import Pool
+
+
+class Refusal(StrEnum):
+    """Why nobody may serve a request now."""
+
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
+    NO_ENDPOINT = "no_endpoint_ready"
+
+
+class Outcome(StrEnum):
+    """How a lease ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # an error from the endpoint, or a connection that broke
+    REFUSED = "refused"  # no connection could be made
+    LEFT = "left"  # the caller left: says nothing about the endpoint
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One request's hold on a slot; released exactly once."""
+
+    pool: "Pool"
+    endpoint: "Endpoint"
+    released: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A place in a pool's queue; `tried` are endpoints that it must not get."""
+
+    pool: "Pool"
+    owner: object
+    since: float
+    tried: frozenset["Endpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A waiter's turn has come."""
+
+    waiter: Waiter
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """A waiter's pool can no longer serve it; another tier may."""
+
+    waiter: Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A waiter has waited as long as its pool allows."""
+
+    waiter: Waiter
+
+
+Event = Granted | Displaced | Expired

@@ -1,0 +1,26 @@
+"""Owns the order of preference among endpoints with a free slot.
+
+Must not know queues or tiers.
+"""
+
+from collections.abc import Callable, Iterable
+
+from pools.endpoint import Endpoint
+
+Roll = Callable[[int], int]
+"""`roll(n)` is a random integer from 0 to n - 1."""
+
+
+def least_inflight(endpoints: Iterable[Endpoint], roll: Roll) -> Endpoint | None:
+    """Return the endpoint with the fewest open leases among those with a free slot, ties at random."""
+    best: list[Endpoint] = []
+    for endpoint in endpoints:
+        if endpoint.free <= 0:
+            continue
+        if not best or endpoint.inflight < best[0].inflight:
+            best = [endpoint]
+        elif endpoint.inflight == best[0].inflight:
+            best.append(endpoint)
+    if not best:
+        return None
+    return best[0] if len(best) == 1 else best[roll(len(best))]

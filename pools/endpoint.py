@@ -1,0 +1,45 @@
+"""Owns one endpoint's state: its slots, its open leases, and whether it is ready.
+
+Must not know the pool that it is in.
+"""
+
+from dataclasses import dataclass, field
+
+from pools.health import Health
+from pools.outlier import Outlier
+from pools.settings import ProbeSettings
+
+
+@dataclass(eq=False, slots=True)
+class Endpoint:
+    """One address. `absent` ones are part of the map but never contacted."""
+
+    name: str
+    host: str
+    port: int
+    slots: int
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    absent: bool = False
+    enabled: bool = True
+    inflight: int = 0
+    active_at: float = float("-inf")
+    health: Health = field(init=False)
+    outlier: Outlier = field(init=False, default_factory=Outlier)
+
+    def __post_init__(self) -> None:
+        self.health = Health(self.probe)
+
+    @property
+    def ready(self) -> bool:
+        """Healthy, enabled and not ejected."""
+        return self.health.healthy and self.enabled and not self.outlier.ejected and not self.absent
+
+    @property
+    def usable_in_panic(self) -> bool:
+        """Whether it may serve when nobody is ready: it at least accepts connections."""
+        return self.health.accepting and self.enabled and not self.absent
+
+    @property
+    def free(self) -> int:
+        """Slots that may be leased now; an endpoint back from an ejection has one until it succeeds."""
+        return (1 if self.outlier.probation else self.slots) - self.inflight

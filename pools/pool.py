@@ -1,0 +1,158 @@
+"""Owns one pool: leases on its endpoints' slots, its queue, and what becomes of both when endpoints change.
+
+Every decision is made here at once and returned as events; the caller acts on them. Must not know tiers.
+"""
+
+from collections.abc import Callable, Sequence
+
+from pools.admission import Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
+from pools.balancer import Roll, least_inflight
+from pools.endpoint import Endpoint
+from pools.health import ProbeResult
+from pools.outlier import may_eject
+from pools.retry import RetryBudget
+from pools.settings import PoolSettings
+
+NOBODY: frozenset[Endpoint] = frozenset()
+
+
+class Pool:
+    """The one owner of its endpoints' slots. `roll` breaks ties, `jitter` (0 to 1) spreads ejections."""
+
+    def __init__(
+        self, name: str, settings: PoolSettings, endpoints: Sequence[Endpoint], roll: Roll, jitter: Callable[[], float]
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.endpoints = list(endpoints)
+        self.budget = RetryBudget()
+        self._roll = roll
+        self._jitter = jitter
+        # A dictionary is an ordered set: a caller that leaves is removed without a search.
+        self._queue: dict[Waiter, None] = {}
+
+    @property
+    def inflight(self) -> int:
+        """Open leases on all endpoints."""
+        return sum(endpoint.inflight for endpoint in self.endpoints)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def ready(self) -> bool:
+        """Whether any endpoint is ready."""
+        return self.can_serve(NOBODY)
+
+    @property
+    def probed(self) -> bool:
+        """Whether the first round of probes is over."""
+        return all(endpoint.absent or endpoint.health.probed for endpoint in self.endpoints)
+
+    def can_serve(self, tried: frozenset[Endpoint]) -> bool:
+        """Whether an endpoint is ready that is not among those tried."""
+        return any(endpoint.ready and endpoint not in tried for endpoint in self.endpoints)
+
+    def admit(self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY) -> Lease | Waiter | Refusal:
+        """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later."""
+        self.budget.requests += 1
+        # While others wait, no slot is free but one that was refused to all of them.
+        endpoint = None if self._queue and not tried else self._choose(tried)
+        if endpoint is not None:
+            return self._lease(endpoint)
+        if not self.can_serve(tried):
+            return Refusal.NO_ENDPOINT
+        if len(self._queue) >= self.settings.queue.limit:
+            return Refusal.QUEUE_FULL
+        waiter = Waiter(self, owner, now, tried)
+        self._queue[waiter] = None
+        return waiter
+
+    def admit_in_panic(self, tried: frozenset[Endpoint]) -> Lease | None:
+        """Lease a slot of an endpoint that is not ready but accepts connections."""
+        usable = (e for e in self.endpoints if e.usable_in_panic and e not in tried)
+        endpoint = least_inflight(usable, self._roll)
+        return None if endpoint is None else self._lease(endpoint)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Give up a place in the queue."""
+        self._queue.pop(waiter, None)
+
+    def release(self, lease: Lease, outcome: Outcome, now: float) -> Sequence[Event]:
+        """End a lease, learn from its outcome, and hand the slot on."""
+        if lease.released:
+            raise RuntimeError("a lease is released once")
+        lease.released = True
+        endpoint = lease.endpoint
+        endpoint.inflight -= 1
+        if outcome is Outcome.SUCCEEDED:
+            endpoint.outlier.succeed()
+        elif outcome is Outcome.FAILED and endpoint.outlier.fail():
+            self._eject(endpoint, now)
+        elif outcome is Outcome.REFUSED:
+            endpoint.health.refuse()
+        return self._settle() if self._queue else ()
+
+    def observe(self, endpoint: Endpoint, result: ProbeResult, now: float) -> tuple[bool, Sequence[Event]]:
+        """Take a probe's result; return whether the endpoint's health flipped, and what follows."""
+        busy = now - endpoint.active_at < endpoint.probe.interval_s
+        if result is ProbeResult.TIMED_OUT and busy:
+            return False, ()
+        flipped = endpoint.health.observe(result)
+        return flipped, self._settle()
+
+    def enable(self, endpoint: Endpoint, *, enabled: bool) -> Sequence[Event]:
+        """Let an endpoint take leases, or drain it."""
+        endpoint.enabled = enabled
+        return self._settle()
+
+    def join(self, endpoint: Endpoint) -> None:
+        """Take in an endpoint; it serves after its first good probe."""
+        self.endpoints.append(endpoint)
+
+    def remove(self, endpoint: Endpoint) -> Sequence[Event]:
+        """Forget an endpoint; its open leases end by themselves."""
+        self.endpoints.remove(endpoint)
+        return self._settle()
+
+    def tick(self, now: float) -> Sequence[Event]:
+        """Let time pass: ejections end, and who has waited too long is told."""
+        self.budget.fade(now)
+        ended = [endpoint for endpoint in self.endpoints if endpoint.outlier.end(now)]
+        expired: list[Event] = []
+        for waiter in self._queue:
+            if now - waiter.since < self.settings.queue.timeout_s:
+                break  # in order of arrival: nobody behind has waited longer
+            expired.append(Expired(waiter))
+        for event in expired:
+            del self._queue[event.waiter]
+        return [*expired, *self._settle()] if ended else expired
+
+    def _lease(self, endpoint: Endpoint) -> Lease:
+        endpoint.inflight += 1
+        return Lease(self, endpoint)
+
+    def _choose(self, tried: frozenset[Endpoint]) -> Endpoint | None:
+        return least_inflight((e for e in self.endpoints if e.ready and e not in tried), self._roll)
+
+    def _eject(self, endpoint: Endpoint, now: float) -> None:
+        ejected = sum(other.outlier.ejected for other in self.endpoints)
+        if may_eject(ejected, len(self.endpoints)):
+            endpoint.outlier.eject(now, self._jitter())
+
+    def _settle(self) -> list[Event]:
+        """Hand free slots to waiters in order; send away those whom no ready endpoint may serve."""
+        events: list[Event] = []
+        for waiter in self._queue:
+            endpoint = self._choose(waiter.tried)
+            if endpoint is not None:
+                events.append(Granted(waiter, self._lease(endpoint)))
+            elif not self.can_serve(waiter.tried):
+                events.append(Displaced(waiter))
+            elif not waiter.tried:
+                break  # every slot is taken; the rest must wait too
+        for event in events:
+            del self._queue[event.waiter]
+        return events

@@ -1,0 +1,60 @@
+"""Owns asking endpoints for their health, each on a fresh connection.
+
+Must not know what follows from an answer: the pool decides that.
+"""
+
+import asyncio
+from typing import Protocol
+
+import aiohttp
+
+from pools.endpoint import Endpoint
+from pools.health import REFUSED_INTERVAL_S, ProbeResult
+from pools.pool import Pool
+
+
+class OnProbe(Protocol):
+    """Takes one probe's result."""
+
+    def __call__(self, pool: Pool, endpoint: Endpoint, result: ProbeResult, /) -> None:
+        """Act on what was found."""
+
+
+async def watch(pool: Pool, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
+    """Probe every endpoint of the pool until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for endpoint in pool.endpoints:
+            if not endpoint.absent:
+                group.create_task(_watch(pool, endpoint, client, on_probe))
+
+
+async def _watch(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
+    while True:
+        on_probe(pool, endpoint, await probe(endpoint, client))
+        waited_s = 0.0
+        # In short steps: a connect that fails meanwhile shortens the interval.
+        while waited_s < endpoint.health.interval_s:
+            step_s = min(REFUSED_INTERVAL_S, endpoint.health.interval_s)
+            await asyncio.sleep(step_s)
+            waited_s += step_s
+
+
+async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResult:
+    """Ask once; a redirect is no answer, and only 2xx is good."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    url = f"http://{host}:{endpoint.port}{endpoint.probe.path}"
+    try:
+        async with asyncio.timeout(endpoint.probe.timeout_s), client.get(url, allow_redirects=False) as answer:
+            return ProbeResult.GOOD if answer.ok and answer.status < 300 else ProbeResult.BAD  # noqa: PLR2004 - 2xx
+    except TimeoutError:
+        return ProbeResult.TIMED_OUT
+    except aiohttp.ClientConnectorError:
+        return ProbeResult.REFUSED
+    except aiohttp.ClientError:
+        return ProbeResult.BAD
+
+
+def open_client() -> aiohttp.ClientSession:
+    """Make the session that probes use: no connection is ever used twice, no proxy, no cookies."""
+    connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)

@@ -1,0 +1,37 @@
+"""Owns how many requests may be repeated: a fifth of those of about the last ten seconds, and at least three.
+
+Must not know why a request is repeated; failed connects do not ask.
+"""
+
+from math import exp
+
+SHARE = 0.2
+LEAST = 3
+WINDOW_S = 10.0
+
+
+class RetryBudget:
+    """Counts requests and repeats, both fading with time."""
+
+    __slots__ = ("_faded_at", "_repeats", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0.0
+        self._repeats = 0.0
+        self._faded_at = float("-inf")
+
+    def take(self, now: float) -> bool:
+        """Return whether one more repeat is within the budget, and count it if so."""
+        self.fade(now)
+        if self._repeats + 1 > max(LEAST, SHARE * self.requests):
+            return False
+        self._repeats += 1
+        return True
+
+    def fade(self, now: float) -> None:
+        """Forget with a time constant of ten seconds."""
+        if now > self._faded_at:
+            factor = exp((self._faded_at - now) / WINDOW_S)
+            self.requests *= factor
+            self._repeats *= factor
+            self._faded_at = now

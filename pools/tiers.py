@@ -1,0 +1,47 @@
+"""Owns the order of pools: the next tier serves when those before it cannot.
+
+Must not know endpoints' states but through their pool.
+"""
+
+from collections.abc import Sequence
+
+from pools.admission import Lease, Refusal, Waiter
+from pools.endpoint import Endpoint
+from pools.pool import NOBODY, Pool
+
+
+class Tiers:
+    """Pools in order of preference; one pool alone is the common case."""
+
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        self.pools = tuple(pools)
+
+    @property
+    def ready(self) -> bool:
+        """Whether any tier is ready."""
+        return self.can_serve(NOBODY)
+
+    def can_serve(self, tried: frozenset[Endpoint]) -> bool:
+        """Whether any tier has a ready endpoint that is not among those tried."""
+        return any(pool.can_serve(tried) for pool in self.pools)
+
+    @property
+    def probed(self) -> bool:
+        """Whether every tier's first round of probes is over."""
+        return all(pool.probed for pool in self.pools)
+
+    def admit(self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY) -> Lease | Waiter | Refusal:
+        """Admit to the first tier that can serve; in panic, to any endpoint that accepts connections."""
+        refusal = Refusal.NO_ENDPOINT
+        for pool in self.pools:
+            admission = pool.admit(owner, now, tried)
+            if not isinstance(admission, Refusal):
+                return admission
+            if admission is Refusal.QUEUE_FULL:
+                refusal = admission
+        if refusal is Refusal.NO_ENDPOINT and not self.ready:
+            for pool in self.pools:
+                lease = pool.admit_in_panic(tried)
+                if lease is not None:
+                    return lease
+        return refusal

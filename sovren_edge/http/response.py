@@ -1,0 +1,118 @@
+"""Owns a response's head: whether it is one, how its body ends, and how it is sent on to the caller.
+
+Must not know connections, endpoints or clocks. Rules: RFC 9110 section 7.6, RFC 9112 section 6.3.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+import httptools
+
+from sovren_edge.http.framing import BodyReader, ChunkedReader, SizedReader, UntilCloseReader
+from sovren_edge.http.request import VIA
+
+_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?\r\n")
+_FIELD = re.compile(
+    rb"\r\n(?=[cCkKpPtTuUvVxX])(connection|content-length|keep-alive|proxy-connection|te|trailer|transfer-encoding"
+    rb"|upgrade|via|x-request-id|x-sovren-[!-9;-~]*):[ \t]*([^\r]*)",
+    re.IGNORECASE,
+)
+_NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b""})
+NO_CONTENT, NOT_MODIFIED = 204, 304
+
+
+class ResponseError(ValueError):
+    """An endpoint's bytes that are no response head we accept."""
+
+
+@dataclass(slots=True, eq=False)
+class ResponseHead:
+    """A response head as an intermediary sees it; `kept` begins with the status line's rest."""
+
+    status: int
+    minor: int
+    keep_alive: bool
+    kept: list[bytes] = field(default_factory=list)
+    length: int | None = None
+    chunked: bool = False
+    via: bytes = b""
+
+    @property
+    def interim(self) -> bool:
+        """Whether a further response follows (1xx)."""
+        return self.status < 200  # noqa: PLR2004 - 1xx
+
+    def reader(self, method: str) -> BodyReader:
+        """Return what reads this response's body (RFC 9112 section 6.3)."""
+        if method == "HEAD" or self.interim or self.status in {NO_CONTENT, NOT_MODIFIED}:
+            return SizedReader(0)
+        if self.chunked:
+            return ChunkedReader()
+        return UntilCloseReader() if self.length is None else SizedReader(self.length)
+
+
+class _NoCallbacks:
+    """llhttp is asked for its verdict only."""
+
+
+_NO_CALLBACKS = _NoCallbacks()
+
+
+def parse_response(head: bytes) -> ResponseHead:
+    """Read a head that ends with an empty line; raise ResponseError."""
+    line = _LINE.match(head)
+    if line is None:
+        raise ResponseError("the status line is malformed")
+    parser = httptools.HttpResponseParser(_NO_CALLBACKS)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        raise ResponseError("an upgrade that nobody asked for") from None
+    except httptools.HttpParserError as error:
+        raise ResponseError(str(error)) from None
+    response = ResponseHead(int(line[2]), int(line[1]), keep_alive=False)
+    _read_fields(response, head, line.end() - 2)
+    return response
+
+
+def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
+    kept = response.kept
+    nominated: list[bytes] = []
+    end = len(head) - 4
+    # The status line keeps its code and phrase, whatever the endpoint's version.
+    kept.append(head[8:at])
+    for match in _FIELD.finditer(head, at, end):
+        name, value = match[1].lower(), match[2].rstrip(b" \t")
+        if name == b"content-length":
+            response.length = int(value)
+            continue
+        if name == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise ResponseError("a transfer coding other than chunked")
+            response.chunked = True
+        elif name == b"connection":
+            nominated.extend(token.strip().lower() for token in value.split(b","))
+        elif name == b"via":
+            response.via = response.via + b", " + value if response.via else value
+        if match.start() > at:
+            kept.append(head[at : match.start()])
+        at = match.end()
+    if at < end:
+        kept.append(head[at:end])
+    response.keep_alive = b"close" not in nominated and (response.minor > 0 or b"keep-alive" in nominated)
+    names = set(nominated) - _NOT_NOMINATED
+    if names:
+        pattern = rb"\r\n(?:" + b"|".join(re.escape(name) for name in names) + rb"):[^\r]*"
+        response.kept[1:] = [re.sub(pattern, b"", piece, flags=re.IGNORECASE) for piece in response.kept[1:]]
+
+
+def forward_response(response: ResponseHead, *, request_id: bytes, chunked: bool, close: bool) -> bytes:
+    """Write the head for the caller."""
+    via = response.via + b", " + VIA if response.via else VIA
+    parts = [b"HTTP/1.1", *response.kept, b"\r\nVia: ", via, b"\r\nX-Request-Id: ", request_id]
+    if chunked:
+        parts.append(b"\r\nTransfer-Encoding: chunked")
+    if close:
+        parts.append(b"\r\nConnection: close")
+    parts.append(b"\r\n\r\n")
+    return b"".join(parts)

@@ -1,0 +1,145 @@
+"""Owns the names and shapes of the edge's series: plain counters in, Prometheus families out.
+
+Must not know pools, listeners or requests; it is handed their numbers.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import NamedTuple
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from sovren_edge.observe.registry import decimal
+from sovren_edge.observe.stats import Histogram, ListenerStats, PoolStats
+
+
+class EndpointState(NamedTuple):
+    """One endpoint's gauges."""
+
+    name: str
+    slots: int
+    inflight: int
+    healthy: bool
+    ready: bool
+    ejections: int
+
+
+class PoolState(NamedTuple):
+    """One pool's gauges and counters."""
+
+    name: str
+    waiting: int
+    endpoints: tuple[EndpointState, ...]
+    stats: PoolStats
+
+
+def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
+    """Yield one listener's families; the first names are those that dashboards already know."""
+    at = (stats.listener,)
+    requests = CounterMetricFamily(
+        "http_requests", "Requests by method and status.", labels=("listener", "method", "status")
+    )
+    for (method, status), count in stats.requests.items():
+        requests.add_metric((*at, method, str(status)), count)
+    yield requests
+    yield _histogram(
+        "http_request_duration_seconds",
+        "From a request's head to its answer's end.",
+        ("listener",),
+        [(at, stats.duration)],
+    )
+    yield _gauge(
+        "service_health_status", "1 while the service can do its work.", ("service",), [((stats.service,), ready)]
+    )
+    yield _gauge("edge_connections", "Open connections of callers.", ("listener",), [(at, stats.connections)])
+    left = CounterMetricFamily("edge_callers_left", "Requests whose caller left before the end.", labels=("listener",))
+    left.add_metric(at, stats.callers_left)
+    yield left
+    if stats.speech:
+        yield from _speech_families(stats)
+
+
+def _speech_families(stats: ListenerStats) -> Iterator[Metric]:
+    at = (stats.listener,)
+    total = CounterMetricFamily("tts_requests", "Requests for speech.", labels=("listener",))
+    total.add_metric(at, stats.relayed.count)
+    failed = CounterMetricFamily("tts_requests_failed", "Requests for speech that failed.", labels=("listener",))
+    failed.add_metric(at, stats.speech_failed)
+    yield total
+    yield failed
+    yield _histogram(
+        "tts_synthesis_duration_seconds",
+        "From a request for speech to its last byte.",
+        ("listener",),
+        [(at, stats.relayed)],
+    )
+
+
+def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
+    """Yield the families of pools and their endpoints."""
+    pools = tuple(pools)
+    yield _gauge(
+        "pool_queue_length", "Requests that wait for a slot.", ("pool",), [((p.name,), p.waiting) for p in pools]
+    )
+    yield _histogram(
+        "pool_queue_wait_seconds", "How long requests waited for a slot.", ("pool",),
+        [((p.name,), p.stats.queue_wait) for p in pools],
+    )  # fmt: skip
+    yield _counter("pool_refusals", "Requests refused, by reason.", ("pool", "reason"), [
+        ((p.name, reason), count) for p in pools for reason, count in p.stats.refusals.items()
+    ])  # fmt: skip
+    yield _counter("pool_retries", "Requests sent again.", ("pool",), [((p.name,), p.stats.retries) for p in pools])
+    yield from _endpoint_gauges(pools)
+    yield from _endpoint_counters(pools)
+
+
+def _endpoint_gauges(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
+    labels = ("pool", "endpoint")
+    states = [((p.name, e.name), e) for p in pools for e in p.endpoints]
+    yield _gauge(
+        "endpoint_slots", "Requests that an endpoint may serve at once.", labels, [(at, e.slots) for at, e in states]
+    )
+    yield _gauge("endpoint_inflight", "Open leases.", labels, [(at, e.inflight) for at, e in states])
+    yield _gauge("endpoint_healthy", "1 while probes succeed.", labels, [(at, e.healthy) for at, e in states])
+    yield _gauge("endpoint_ready", "1 while it may take leases.", labels, [(at, e.ready) for at, e in states])
+    yield _counter("endpoint_ejections", "Passive removals.", labels, [(at, e.ejections) for at, e in states])
+
+
+def _endpoint_counters(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
+    labels = ("pool", "endpoint")
+    stats = [((p.name, name), counted) for p in pools for name, counted in p.stats.endpoints.items()]
+    yield _counter("endpoint_attempts", "Attempts by outcome.", (*labels, "outcome"), [
+        ((*at, outcome), count) for at, counted in stats for outcome, count in counted.attempts.items()
+    ])  # fmt: skip
+    yield _histogram(
+        "endpoint_ttfa_seconds", "From a request's head to the first byte of its answer's body.", labels,
+        [(at, counted.ttfa) for at, counted in stats],
+    )  # fmt: skip
+    yield _histogram(
+        "endpoint_duration_seconds", "From a request's head to its answer's end.", labels,
+        [(at, counted.duration) for at, counted in stats],
+    )  # fmt: skip
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for at, value in values:
+        family.add_metric(at, value)
+    return family
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for at, value in values:
+        family.add_metric(at, value)
+    return family
+
+
+def _histogram(
+    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], Histogram]]
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for at, histogram in values:
+        bounds = [decimal(bound) for bound in histogram.bounds] + ["+Inf"]
+        family.add_metric(at, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total)
+    return family

@@ -1,0 +1,81 @@
+"""Owns counting on the hot path: plain integers and fixed buckets, nothing else.
+
+Must not know Prometheus; `metrics` translates when somebody asks.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+
+DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class Histogram:
+    """Counts observations in seconds by upper bound; the last bucket has none."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = DURATION_BOUNDS_S) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    @property
+    def count(self) -> int:
+        """All observations."""
+        return sum(self.counts)
+
+    def quantile(self, fraction: float) -> float | None:
+        """Return the upper bound (seconds) under which this fraction lies; None without observations."""
+        rank, seen = fraction * self.count, 0
+        if not self.count:
+            return None
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            seen += count
+            if seen >= rank:
+                return bound
+        return float("inf")
+
+
+class ListenerStats:
+    """What one listener counts."""
+
+    def __init__(self, listener: str, service: str, *, speech: bool = False) -> None:
+        self.listener = listener
+        self.service = service
+        self.speech = speech
+        self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self.duration = Histogram()
+        # Without the pages that the listener answers itself.
+        self.relayed = Histogram()
+        self.connections = 0
+        self.callers_left = 0
+        self.speech_failed = 0
+
+    def count(self, method: str, status: int, duration_s: float) -> None:
+        """Count one finished request; status 0 means that its caller left before an answer began."""
+        self.requests[method, status] += 1
+        self.duration.observe(duration_s)
+
+
+class EndpointStats:
+    """What is counted of one endpoint; `attempts` by outcome."""
+
+    def __init__(self) -> None:
+        self.attempts: defaultdict[str, int] = defaultdict(int)
+        self.ttfa = Histogram()
+        self.duration = Histogram()
+
+
+class PoolStats:
+    """What is counted of one pool and its endpoints (by name)."""
+
+    def __init__(self) -> None:
+        self.endpoints: defaultdict[str, EndpointStats] = defaultdict(EndpointStats)
+        self.queue_wait = Histogram()
+        self.refusals: defaultdict[str, int] = defaultdict(int)
+        self.retries = 0

@@ -1,0 +1,75 @@
+"""Owns connections to endpoints: opening them, and the idle ones, last in first out.
+
+Must not know what is sent on them.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+
+from pools.endpoint import Endpoint
+from sovren_edge.relay.settings import RelaySettings
+from sovren_edge.relay.upstream import Upstream
+
+
+class Connections:
+    """Every connection to an endpoint is made here and ends here."""
+
+    def __init__(self, settings: RelaySettings) -> None:
+        self.head_limit = settings.head_limit
+        self._connect_timeout_s = settings.connect_timeout_s
+        self._idle_limit = settings.idle_connections_per_endpoint
+        self._idle: defaultdict[Endpoint, deque[Upstream]] = defaultdict(deque)
+        self._open: set[Upstream] = set()
+
+    def take(self, endpoint: Endpoint) -> Upstream | None:
+        """Return the idle connection that was used last; None when there is none."""
+        idle = self._idle[endpoint]
+        while idle:
+            upstream = idle.pop()
+            if upstream.transport is not None and not upstream.transport.is_closing():
+                return upstream
+        return None
+
+    async def connect(self, endpoint: Endpoint) -> Upstream:
+        """Open a connection; raise OSError (TimeoutError after `connect_timeout_s`)."""
+        upstream = Upstream(endpoint, self)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await asyncio.get_running_loop().create_connection(lambda: upstream, endpoint.host, endpoint.port)
+        except asyncio.CancelledError:
+            # Cancelled between connecting and being told of it: nobody else would close it.
+            upstream.abort()
+            raise
+        self._open.add(upstream)
+        return upstream
+
+    def give_back(self, upstream: Upstream) -> None:
+        """Keep a connection for the next request."""
+        idle = self._idle[upstream.endpoint]
+        if len(idle) >= self._idle_limit:
+            idle.popleft().abort()
+        upstream.pause(paused=False)
+        idle.append(upstream)
+
+    def discard(self, upstream: Upstream) -> None:
+        """End a connection that cannot be used again."""
+        upstream.abort()
+        self.lost(upstream)
+
+    def lost(self, upstream: Upstream) -> None:
+        """Forget a connection that has ended."""
+        self._open.discard(upstream)
+        idle = self._idle.get(upstream.endpoint)
+        if idle and upstream in idle:
+            idle.remove(upstream)
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """End the idle connections to an endpoint: one was stale, so the others are likely to be."""
+        for upstream in self._idle.pop(endpoint, ()):
+            upstream.abort()
+
+    def close(self) -> None:
+        """End all connections."""
+        for upstream in tuple(self._open):
+            upstream.abort()
+        self._idle.clear()

@@ -1,0 +1,266 @@
+"""Owns one caller's connection: reads requests off it, in order, and writes what exchanges answer.
+
+Must not know endpoints or pools. A caller that closes its side has left: its work ends at once.
+"""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+from sovren_edge.errors import Problem, Side
+from sovren_edge.http.answer import Answer, encode, problem_answer
+from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader
+from sovren_edge.http.request import HeadError, RequestHead, parse_request
+from sovren_edge.relay.exchange import Exchange
+
+if TYPE_CHECKING:
+    from sovren_edge.relay.relay import Door, Relay
+
+WRITE_BUFFER = 128 * 1024
+PIPELINE_BUFFER = 64 * 1024
+CLOSE_WAIT = 8
+
+
+class Downstream(asyncio.Protocol):
+    """A connection from a caller; at most one exchange at a time, further requests wait their turn."""
+
+    def __init__(self, relay: "Relay", door: "Door") -> None:
+        self.relay = relay
+        self.door = door
+        self.transport: asyncio.Transport | None = None
+        self.address = ""
+        self._trusted = False
+        self._exchange: Exchange | None = None
+        self._reader: BodyReader | None = None
+        self._partial = b""
+        self._reading = False
+        self._closing = False
+        self._paused = False
+        self._write_paused = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served."""
+        return self._exchange is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; see asyncio.Protocol."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        peer = self.transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
+        self._trusted = self.door.trusted.contains(self.address)
+        self.relay.downstreams.add(self)
+        self.door.stats.connections += 1
+        if self.door.allow.contains(self.address):
+            self.relay.timers.head.start(self, self.relay.now())
+        else:
+            self._refuse(Problem(403, "address_not_allowed", "Your address may not call this port.", Side.CALLER))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """End the exchange with its caller; see asyncio.Protocol."""
+        self.transport = None
+        relay = self.relay
+        relay.downstreams.discard(self)
+        relay.paused.discard(self)
+        relay.timers.head.stop(self)
+        relay.timers.keepalive.stop(self)
+        self.door.stats.connections -= 1
+        if self._exchange is not None:
+            self._exchange.caller_left()
+
+    def eof_received(self) -> None:
+        """Take a closed sending side as leaving; see asyncio.Protocol."""
+        if self._exchange is not None:
+            self.abort()
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._write_paused = True
+        if self._exchange is not None:
+            self._exchange.caller_paused(paused=True)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._write_paused = False
+        if self._exchange is not None:
+            self._exchange.caller_paused(paused=False)
+        else:
+            self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        """Read; see asyncio.Protocol."""
+        if self._partial:
+            data, self._partial = self._partial + data, b""
+        self._reading = True
+        try:
+            self._read(data)
+        except HeadError as error:
+            self._refuse(Problem(error.status, error.reason, error.detail, Side.CALLER))
+        except FramingError as error:
+            self._break(str(error))
+        finally:
+            self._reading = False
+
+    def _read(self, data: bytes) -> None:
+        while data and not self._closing and self.transport is not None:
+            if self._reader is not None:
+                data = self._read_body(self._reader, data)
+            elif self._exchange is None and not self._write_paused:
+                data = self._read_head(data)
+            else:
+                # A further request waits until the one before it is answered, and the answer is being read.
+                self._partial = data
+                if len(data) > PIPELINE_BUFFER:
+                    self.pause(paused=True)
+                return
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Read one request's head as far as it has come; return what stands behind it."""
+        if data.startswith((b"\r", b"\n")):
+            # RFC 9112 section 2.2: an empty line before the request line is passed over.
+            data = data.lstrip(b"\r\n")
+        limit = self.relay.settings.head_limit
+        end = data.find(b"\r\n\r\n", 0, limit) + 4
+        if end < 4:  # noqa: PLR2004 - not found
+            if len(data) >= limit:
+                raise HeadError("head_too_large", f"A request's head has at most {limit} bytes.", 431)
+            self._partial = data
+            return b""
+        request = parse_request(data[:end], trusted=self._trusted)
+        now = self.relay.now()
+        self.relay.timers.head.stop(self)
+        self.relay.timers.keepalive.stop(self)
+        if not request.request_id:
+            request.request_id = self.relay.make_request_id()
+        answer = self.door.pages.answer(request.method, request.path, self.address)
+        if answer is not None:
+            self._answer_page(request, answer, now)
+            return data[end:]
+        self._exchange = exchange = Exchange(self.relay, self.door, self, request, now)
+        if not request.bodiless:
+            self._reader = ChunkedReader() if request.chunked else SizedReader(request.length)
+        exchange.start()
+        return data[end:]
+
+    def _read_body(self, reader: BodyReader, data: bytes) -> bytes:
+        pieces, rest = reader.feed(data)
+        exchange = self._exchange
+        if reader.done:
+            self._reader = None
+        if exchange is not None:
+            if pieces:
+                exchange.take_body(pieces)
+            if reader.done:
+                exchange.end_body()
+        return rest
+
+    def _answer_page(self, request: RequestHead, answer: Answer, now: float) -> None:
+        close = not request.keep_alive or not request.bodiless or not request.minor or self.relay.draining
+        self.door.stats.count(request.method, answer.status, self.relay.now() - now)
+        self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
+        self.finish(close=close)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of an answer."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def writelines(self, pieces: list[bytes]) -> None:
+        """Send pieces of an answer."""
+        if self.transport is not None:
+            self.transport.writelines(pieces)
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop reading from the caller, or go on."""
+        if self.transport is None or self.transport.is_closing() or paused == self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self.transport.pause_reading()
+            self.relay.paused.add(self)
+        else:
+            self.transport.resume_reading()
+            self.relay.paused.discard(self)
+
+    def finish(self, *, close: bool) -> None:
+        """Go on to the next request, or close behind the answer."""
+        self._exchange = None
+        if close or self.transport is None:
+            self._close()
+            return
+        self.relay.timers.keepalive.start(self, self.relay.now())
+        if not self._write_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Turn to requests that came while another was being served."""
+        self.pause(paused=False)
+        if self._partial and not self._reading:
+            self.data_received(b"")
+
+    def answer(self, answer: Answer, request: RequestHead, *, close: bool) -> None:
+        """Answer a request that no endpoint answers, and go on or close."""
+        self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
+        self.finish(close=close)
+
+    def abort(self) -> None:
+        """End the connection at once: a broken answer must not look like a whole one."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close_broken(self) -> None:
+        """Send what is written, then end the connection in the middle of the answer."""
+        self._exchange = None
+        self._close()
+
+    def close_when_idle(self) -> None:
+        """Close now if no request is being served or read."""
+        if self._exchange is None and not self._partial:
+            self._close()
+
+    def timed_out(self) -> None:
+        """End a connection that is too slow with its head, or idle for too long."""
+        if self._closing:
+            self.abort()
+        elif self._partial:
+            self._refuse(Problem(408, "head_timeout", "The request's head did not arrive in time.", Side.CALLER))
+        else:
+            self._close()
+
+    def check_presence(self) -> None:
+        """Notice a caller that left while nothing is read from it, where the system can tell."""
+        if self.transport is None or not hasattr(socket, "TCP_INFO"):
+            return
+        connection = self.transport.get_extra_info("socket")
+        if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] >= CLOSE_WAIT - 1:
+            self.abort()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer bytes that are no request, and close: what follows them cannot be trusted."""
+        request_id = self.relay.make_request_id()
+        self.door.stats.count("", problem.status, 0.0)
+        self.write(encode(problem_answer(problem, request_id), request_id=request_id, close=True))
+        self._close()
+
+    def _break(self, detail: str) -> None:
+        """End a request whose body is not framed as it should be."""
+        if self._exchange is not None:
+            self._exchange.body_broken(f"The request's body is malformed: {detail}.")
+
+    def _close(self) -> None:
+        """Close once everything is written; what is still being received is read and dropped until then.
+
+        Closing with unread bytes would make the system reset the connection, and the caller could lose the answer.
+        """
+        if self.transport is None or self._closing:
+            return
+        self._closing = True
+        self._partial = b""
+        self.relay.timers.head.stop(self)
+        self.relay.timers.keepalive.start(self, self.relay.now())
+        if self._reader is not None and self.transport.can_write_eof():
+            self.pause(paused=False)
+            self.transport.write_eof()
+        else:
+            self.transport.close()

@@ -1,0 +1,83 @@
+"""Owns reading the relay's state: for Prometheus, and for a status port as JSON.
+
+Must not know how either is served.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pools.endpoint import Endpoint
+from pools.pool import Pool
+from sovren_edge.observe.families import EndpointState, PoolState, listener_families, pool_families
+from sovren_edge.observe.registry import Metric
+from sovren_edge.observe.stats import EndpointStats, ListenerStats, PoolStats
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerCollector:
+    """One listener's series."""
+
+    stats: ListenerStats
+    ready: Callable[[], bool]
+
+    def collect(self) -> Iterable[Metric]:
+        """See observe.registry.Collector."""
+        return listener_families(self.stats, ready=self.ready())
+
+
+@dataclass(frozen=True, slots=True)
+class PoolsCollector:
+    """The series of pools."""
+
+    pools: tuple[Pool, ...]
+    stats_of: Callable[[Pool], PoolStats]
+
+    def collect(self) -> Iterable[Metric]:
+        """See observe.registry.Collector."""
+        return pool_families(
+            PoolState(pool.name, pool.waiting, tuple(map(_state, pool.endpoints)), self.stats_of(pool))
+            for pool in self.pools
+        )
+
+
+def _state(endpoint: Endpoint) -> EndpointState:
+    return EndpointState(
+        endpoint.name,
+        endpoint.slots,
+        endpoint.inflight,
+        endpoint.health.healthy,
+        endpoint.ready,
+        endpoint.outlier.ejections,
+    )
+
+
+def describe_pool(pool: Pool, stats: PoolStats) -> dict[str, object]:
+    """Return a pool's state as JSON knows it; times in seconds."""
+    return {
+        "name": pool.name,
+        "kind": pool.settings.kind,
+        "ready": pool.ready,
+        "inflight": pool.inflight,
+        "queue": {
+            "length": pool.waiting,
+            "limit": pool.settings.queue.limit,
+            "wait_p95_s": stats.queue_wait.quantile(0.95),
+        },
+        "endpoints": [_describe_endpoint(endpoint, stats.endpoints[endpoint.name]) for endpoint in pool.endpoints],
+    }
+
+
+def _describe_endpoint(endpoint: Endpoint, stats: EndpointStats) -> dict[str, object]:
+    return {
+        "name": endpoint.name,
+        "slots": endpoint.slots,
+        "inflight": endpoint.inflight,
+        "absent": endpoint.absent,
+        "enabled": endpoint.enabled,
+        "healthy": endpoint.health.healthy,
+        "ready": endpoint.ready,
+        "ejected": endpoint.outlier.ejected,
+        "ejections": endpoint.outlier.ejections,
+        "attempts": {str(outcome): count for outcome, count in stats.attempts.items()},
+        "ttfa_s": {"count": stats.ttfa.count, "p50": stats.ttfa.quantile(0.5), "p95": stats.ttfa.quantile(0.95)},
+    }

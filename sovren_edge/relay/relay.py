@@ -1,0 +1,160 @@
+"""Owns what all balanced ports of one worker share: connections, deadlines, counters, and acting on pools' events.
+
+Must not know where pools and listeners were configured.
+"""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from pools.admission import Event, Expired, Granted, Lease, Refusal
+from pools.pool import Pool
+from pools.tiers import Tiers
+from sovren_edge.auth import Networks
+from sovren_edge.http.answer import Answer
+from sovren_edge.observe.log import Access
+from sovren_edge.observe.stats import ListenerStats, PoolStats
+from sovren_edge.relay.connections import Connections
+from sovren_edge.relay.deadlines import Deadlines
+from sovren_edge.relay.settings import RelaySettings
+
+if TYPE_CHECKING:
+    from sovren_edge.relay.downstream import Downstream
+    from sovren_edge.relay.exchange import Exchange
+
+SWEEP_S = 0.05
+RETRY_AFTER_S = 3
+
+
+class Pages(Protocol):
+    """What a listener answers by itself."""
+
+    def answer(self, method: str, path: str, peer: str) -> Answer | None:
+        """Return the answer to a request that is never forwarded; None for all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One balanced listener: who may come in, and which tiers serve them."""
+
+    name: str
+    tiers: Tiers
+    pages: Pages
+    allow: Networks
+    trusted: Networks
+    stats: ListenerStats
+    scheme: bytes = b"http"
+
+
+class Owner(Protocol):
+    """Whoever waits in a queue."""
+
+    def granted(self, lease: Lease) -> None:
+        """Take a slot."""
+
+    def displaced(self) -> None:
+        """Look for another tier: this one can no longer serve."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Give up."""
+
+
+@dataclass(slots=True)
+class Timers:
+    """Deadlines by what is waited for."""
+
+    head: "Deadlines[Downstream]"
+    keepalive: "Deadlines[Downstream]"
+    first_byte: "Deadlines[Exchange]"
+    idle: "Deadlines[Exchange]"
+
+
+@dataclass(slots=True, eq=False)
+class Relay:
+    """The balancer's data path; `now` reads a monotonic clock and `wall` the time of day, both in seconds."""
+
+    settings: RelaySettings
+    now: Callable[[], float]
+    wall: Callable[[], float]
+    roll: Callable[[int], int]
+    log_access: Callable[[Access], None] | None
+    spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"]
+    connections: Connections = field(init=False)
+    timers: Timers = field(init=False)
+    downstreams: "set[Downstream]" = field(default_factory=set)
+    paused: "set[Downstream]" = field(default_factory=set)
+    pool_stats: dict[Pool, PoolStats] = field(default_factory=dict)
+    draining: bool = False
+    _ids: Callable[[], str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.connections = Connections(settings)
+        self.timers = Timers(
+            Deadlines(settings.head_timeout_s),
+            Deadlines(settings.keepalive_timeout_s),
+            Deadlines(settings.first_byte_timeout_s),
+            Deadlines(settings.idle_timeout_s),
+        )
+        # Unique without asking the system for randomness at each request.
+        prefix, numbers = secrets.token_hex(8), itertools.count()
+        self._ids = lambda: f"{prefix}-{next(numbers):x}"
+
+    def make_request_id(self) -> str:
+        """Make an id that no other request has."""
+        return self._ids()
+
+    def stats_of(self, pool: Pool) -> PoolStats:
+        """Return a pool's counters."""
+        stats = self.pool_stats.get(pool)
+        if stats is None:
+            stats = self.pool_stats[pool] = PoolStats()
+        return stats
+
+    def act(self, events: Iterable[Event]) -> None:
+        """Tell waiters what a pool has decided."""
+        for event in events:
+            owner: Owner = event.waiter.owner  # type: ignore[assignment]  # pools hand owners back as they came
+            if isinstance(event, Granted):
+                owner.granted(event.lease)
+            elif isinstance(event, Expired):
+                owner.refused(Refusal.QUEUE_TIMEOUT)
+            else:
+                owner.displaced()
+
+    def sweep(self) -> None:
+        """End what has waited too long; idle connections cost nothing here."""
+        now = self.now()
+        for pool in self.pool_stats:
+            self.act(pool.tick(now))
+        for downstream in (*self.timers.head.expire(now), *self.timers.keepalive.expire(now)):
+            downstream.timed_out()
+        for exchange in self.timers.first_byte.expire(now):
+            exchange.first_byte_timed_out()
+        for exchange in self.timers.idle.expire(now):
+            exchange.idle_timed_out()
+        for downstream in tuple(self.paused):
+            downstream.check_presence()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
+
+    def drain(self) -> None:
+        """Close idle connections, and the others after their answer."""
+        self.draining = True
+        for downstream in tuple(self.downstreams):
+            downstream.close_when_idle()
+
+    def close(self) -> int:
+        """End everything that is still open; return how many requests were cut."""
+        busy = [downstream for downstream in self.downstreams if downstream.busy]
+        for downstream in tuple(self.downstreams):
+            downstream.abort()
+        self.connections.close()
+        return len(busy)

@@ -1,0 +1,180 @@
+"""Owns one connection to an endpoint: reads responses off it and tells the exchange that it serves.
+
+Must not know callers, pools or retries.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+from sovren_edge.http.framing import BodyReader, FramingError, UntilCloseReader
+from sovren_edge.http.response import ResponseError, ResponseHead, parse_response
+
+if TYPE_CHECKING:
+    from pools.endpoint import Endpoint
+    from sovren_edge.relay.connections import Connections
+
+WRITE_BUFFER = 128 * 1024
+
+
+class Served(Protocol):
+    """What an upstream connection tells whoever it serves."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """Take a 1xx; the final response follows."""
+
+    def answered(self, head: ResponseHead, reader: BodyReader) -> None:
+        """Take the final response's head."""
+
+    def body(self, pieces: list[bytes]) -> None:
+        """Take some of the response's body."""
+
+    def ended(self) -> None:
+        """Take note that the response is complete."""
+
+    def broken(self, reason: str) -> None:
+        """Take note that the connection ended, or spoke no HTTP, before the response was complete."""
+
+    def upstream_paused(self, *, paused: bool) -> None:
+        """Take note that the endpoint reads more slowly than we write, or has caught up."""
+
+
+class Upstream(asyncio.Protocol):
+    """A connection; it serves one exchange at a time, and is idle otherwise."""
+
+    def __init__(self, endpoint: "Endpoint", connections: "Connections") -> None:
+        self.endpoint = endpoint
+        self.transport: asyncio.Transport | None = None
+        self.served: Served | None = None
+        self.used = False
+        self._connections = connections
+        self._method = ""
+        self._partial = b""
+        self._response: ResponseHead | None = None
+        self._reader: BodyReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; see asyncio.Protocol."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
+
+    def begin(self, served: Served, method: str) -> None:
+        """Serve an exchange; its request's bytes are written next."""
+        self.served = served
+        self._method = method
+        self._response = self._reader = None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the request."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def writelines(self, pieces: list[bytes]) -> None:
+        """Send pieces of the request."""
+        if self.transport is not None:
+            self.transport.writelines(pieces)
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop reading while the caller is slow, or go on."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """End the connection at once and serve nobody any more."""
+        self.served = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Read; see asyncio.Protocol."""
+        try:
+            while data and self.served is not None:
+                data = self._read_head(data) if self._reader is None else self._read_body(self._reader, data)
+        except (ResponseError, FramingError) as error:
+            self._break(str(error))
+            return
+        if data:
+            # Bytes that belong to no request: whatever follows on this connection cannot be trusted.
+            self.used = True
+            self._connections.discard(self)
+
+    def eof_received(self) -> None:
+        """Let the transport close; see asyncio.Protocol."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell how the response ended; see asyncio.Protocol."""
+        self.transport = None
+        self._connections.lost(self)
+        if self.served is None:
+            return
+        if exc is None and isinstance(self._reader, UntilCloseReader):
+            self._reader.done = True
+            self._end()
+        else:
+            self._break("the connection was closed" if exc is None else f"the connection broke ({type(exc).__name__})")
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        if self.served is not None:
+            self.served.upstream_paused(paused=True)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        if self.served is not None:
+            self.served.upstream_paused(paused=False)
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Read as far as the response's head goes; return what stands behind it."""
+        if self._partial:
+            data, self._partial = self._partial + data, b""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 or end > self._connections.head_limit:  # noqa: PLR2004 - not found
+            if len(data) > self._connections.head_limit:
+                raise ResponseError("the response's head is too long")
+            self._partial = data
+            return b""
+        served = self.served
+        response = parse_response(data[:end])
+        rest = data[end:]
+        if served is None:
+            return rest
+        if response.interim:
+            served.interim(response)
+            return rest
+        self._response = response
+        self._reader = reader = response.reader(self._method)
+        served.answered(response, reader)
+        if reader.done and self.served is served:
+            self._end(rest)
+        return rest
+
+    def _read_body(self, reader: BodyReader, data: bytes) -> bytes:
+        served = self.served
+        pieces, rest = reader.feed(data)
+        if pieces and served is not None:
+            served.body(pieces)
+        if reader.done and self.served is served:
+            self._end(rest)
+        return rest
+
+    def _end(self, rest: bytes = b"") -> None:
+        """Give the connection back before the slot, so that the next lease finds it."""
+        served, self.served = self.served, None
+        response, self._response, self._reader = self._response, None, None
+        self.used = True
+        if served is None:
+            return
+        if response is None or not response.keep_alive or rest or self.transport is None:
+            self._connections.discard(self)
+        else:
+            self._connections.give_back(self)
+        served.ended()
+
+    def _break(self, reason: str) -> None:
+        served, self.served = self.served, None
+        self._connections.discard(self)
+        if served is not None:
+            served.broken(reason)
