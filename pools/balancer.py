@@ -13,14 +13,17 @@ Roll = Callable[[int], int]
 
 def least_inflight(endpoints: Iterable[Endpoint], roll: Roll) -> Endpoint | None:
     """Return the endpoint with the fewest open leases among those with a free slot, ties at random."""
-    best: list[Endpoint] = []
+    best: Endpoint | None = None
+    least = ties = 0
     for endpoint in endpoints:
-        if endpoint.free <= 0:
+        inflight = endpoint.inflight
+        if (best is not None and inflight > least) or endpoint.free <= 0:
             continue
-        if not best or endpoint.inflight < best[0].inflight:
-            best = [endpoint]
-        elif endpoint.inflight == best[0].inflight:
-            best.append(endpoint)
-    if not best:
-        return None
-    return best[0] if len(best) == 1 else best[roll(len(best))]
+        if best is None or inflight < least:
+            best, least, ties = endpoint, inflight, 1
+            continue
+        ties += 1
+        # The k-th tie replaces the choice with a chance of 1 in k: all have the same in the end.
+        if not roll(ties):
+            best = endpoint
+    return best

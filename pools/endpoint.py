@@ -25,8 +25,10 @@ class Endpoint:
     active_at: float = float("-inf")
     health: Health = field(init=False)
     outlier: Outlier = field(init=False, default_factory=Outlier)
+    address: bytes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.address = (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}").encode()
         self.health = Health(self.probe)
 
     @property

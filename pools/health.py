@@ -55,9 +55,10 @@ class Health:
 
     @property
     def interval_s(self) -> float:
-        """Seconds until the next probe: short while connects fail, so that a return is seen soon."""
-        down = self.probed and not self.accepting
-        return min(REFUSED_INTERVAL_S, self._settings.interval_s) if down else self._settings.interval_s
+        """Seconds until the next probe: short while connects fail or health returns, so that a return is seen soon."""
+        returning = not self.accepting or (self._good > 0 and not self.healthy)
+        short = self.probed and returning
+        return min(REFUSED_INTERVAL_S, self._settings.interval_s) if short else self._settings.interval_s
 
     def _observe_good(self) -> bool:
         self._good, self._bad, self.accepting = self._good + 1, 0, True

@@ -41,8 +41,7 @@ async def _watch(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, 
 
 async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResult:
     """Ask once; a redirect is no answer, and only 2xx is good."""
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    url = f"http://{host}:{endpoint.port}{endpoint.probe.path}"
+    url = f"http://{endpoint.address.decode()}{endpoint.probe.path}"
     try:
         async with asyncio.timeout(endpoint.probe.timeout_s), client.get(url, allow_redirects=False) as answer:
             return ProbeResult.GOOD if answer.ok and answer.status < 300 else ProbeResult.BAD  # noqa: PLR2004 - 2xx

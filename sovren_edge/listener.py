@@ -28,13 +28,17 @@ class OwnPages:
     sources: Callable[[], Iterable[Source]]
     trusted: Networks
     status: Callable[[], object] | None = None
+    # Which checks make the port ready: all of its dependencies, or any of its tiers.
+    quorum: Callable[[Iterable[bool]], bool] = all
+    # A port that forwards nothing has no other paths.
+    alone: bool = False
     draining: Callable[[], bool] = field(default=lambda: False)
 
     def answer(self, method: str, path: str, peer: str) -> Answer | None:
         """Return the page at this path, None where there is none; `peer` is the caller's address."""
         page = self._page(path)
         if page is None:
-            return None
+            return self._missing(path) if self.alone else None
         if method in READABLE:
             return page(self.trusted.contains(peer))
         refusal = problem_answer(Problem(405, "method_not_allowed", f"{path} answers to GET and HEAD.", Side.CALLER))
@@ -43,7 +47,7 @@ class OwnPages:
     @property
     def ready(self) -> bool:
         """Whether the port can do its work."""
-        return not self.draining() and all(check() for check in self.checks.values())
+        return not self.draining() and self.quorum(check() for check in self.checks.values())
 
     def _page(self, path: str) -> Callable[[bool], Answer] | None:
         match path:
@@ -80,6 +84,10 @@ class OwnPages:
         if not trusted or self.status is None:
             return self._forbidden()
         return json_answer(orjson.dumps(self.status()))
+
+    def _missing(self, path: str) -> Answer:
+        pages = "/health, /ready, /metrics" + (" and /status" if self.status else "")
+        return problem_answer(Problem(404, "not_found", f"{path} is not here; this port has {pages}.", Side.CALLER))
 
     def _forbidden(self) -> Answer:
         return problem_answer(Problem(403, "address_not_trusted", "Your address may not see this page.", Side.CALLER))

@@ -100,8 +100,7 @@ def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
     if at < end:
         kept.append(head[at:end])
     response.keep_alive = b"close" not in nominated and (response.minor > 0 or b"keep-alive" in nominated)
-    names = set(nominated) - _NOT_NOMINATED
-    if names:
+    if nominated and (names := set(nominated) - _NOT_NOMINATED):
         pattern = rb"\r\n(?:" + b"|".join(re.escape(name) for name in names) + rb"):[^\r]*"
         response.kept[1:] = [re.sub(pattern, b"", piece, flags=re.IGNORECASE) for piece in response.kept[1:]]
 

@@ -47,8 +47,8 @@ class LogWriter:
 
     def __init__(self, stream: BufferedWriter, *, readable: bool) -> None:
         self._stream = stream
-        self._render = _readable if readable else _json
-        self._lines: deque[EventDict | Access] = deque()
+        self._render = ReadableLines() if readable else JsonLines()
+        self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._closing = False
         self.dropped = 0
@@ -60,7 +60,8 @@ class LogWriter:
         if len(self._lines) >= BUFFER_LINES:
             self.dropped += 1
             return
-        self._lines.append(line)
+        # Rendered here: a second thread that works under the interpreter's lock would make every request wait for it.
+        self._lines.append(self._render(line))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -85,7 +86,7 @@ class LogWriter:
     def _write_queued(self) -> None:
         count = len(self._lines)
         try:
-            self._stream.write(b"".join(self._render(self._lines.popleft()) for _ in range(count)))
+            self._stream.write(b"".join([self._lines.popleft() for _ in range(count)]))
             self._stream.flush()
         except (OSError, ValueError):
             self.dropped += count
@@ -123,33 +124,68 @@ def make_logger(put: Callable[[EventDict], None], level: str) -> FilteringBoundL
     return logger
 
 
-def access_fields(access: Access) -> EventDict:
-    """Translate an access record into the names of the log."""
-    fields: EventDict = {
-        "timestamp": datetime.fromtimestamp(access.at, UTC).isoformat(timespec="milliseconds"),
-        "event": "request",
-        **access._asdict(),
-    }
-    del fields["at"]
-    for name in ("queue_s", "ttfb_s", "duration_s"):
-        fields[name] = round(fields[name], 6)
-    return fields
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = ""
+
+    def __call__(self, line: EventDict | Access) -> bytes:
+        """Render a line."""
+        if not isinstance(line, Access):
+            ordered = {name: line.pop(name) for name in ("timestamp", "level", "event")} | dict(line)
+            return orjson.dumps(ordered, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(
+            {
+                "timestamp": self._timestamp(line.at),
+                "event": "request",
+                "listener": line.listener,
+                "client": line.client,
+                "method": line.method,
+                "path": line.path,
+                "status": line.status,
+                "request_id": line.request_id,
+                "endpoint": line.endpoint,
+                "attempts": line.attempts,
+                "queue_s": round(line.queue_s, 6),
+                "ttfb_s": round(line.ttfb_s, 6),
+                "duration_s": round(line.duration_s, 6),
+                "received": line.received,
+                "sent": line.sent,
+                "ended": line.ended,
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+    def _timestamp(self, at: float) -> str:
+        """Write the time in ISO 8601; the date and the second are written once a second."""
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{self._prefix}{int((at - second) * 1000):03d}Z"
 
 
-def _json(line: EventDict | Access) -> bytes:
-    fields = access_fields(line) if isinstance(line, Access) else line
-    return orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
+class ReadableLines:
+    """Lines for a person at a terminal."""
+
+    def __call__(self, line: EventDict | Access) -> bytes:
+        """Render a line."""
+        return _readable_access(line) if isinstance(line, Access) else _readable_event(line)
 
 
-def _readable(line: EventDict | Access) -> bytes:
-    if isinstance(line, Access):
-        at = datetime.fromtimestamp(line.at).astimezone().strftime("%H:%M:%S")
-        where = f" -> {line.endpoint}" if line.endpoint else ""
-        return (
-            f"{at} {line.status or '---'} {line.method} {line.path} {line.listener}{where} "
-            f"first byte {line.ttfb_s * 1e3:.0f} ms, all {line.duration_s * 1e3:.0f} ms, {line.sent} bytes"
-            f"{'' if line.ended == 'complete' else ', ' + line.ended}\n"
-        ).encode()
+def _readable_access(line: Access) -> bytes:
+    at = datetime.fromtimestamp(line.at).astimezone().strftime("%H:%M:%S")
+    where = f" -> {line.endpoint}" if line.endpoint else ""
+    ended = "" if line.ended == "complete" else f", {line.ended}"
+    return (
+        f"{at} {line.status} {line.method} {line.path} {line.listener}{where}, first byte {line.ttfb_s * 1e3:.0f} ms, "
+        f"all {line.duration_s * 1e3:.0f} ms, {line.sent} bytes{ended}\n"
+    ).encode()
+
+
+def _readable_event(line: EventDict) -> bytes:
     fields = dict(line)
     at = datetime.fromisoformat(fields.pop("timestamp")).astimezone().strftime("%H:%M:%S")
     level, event, trace = fields.pop("level"), fields.pop("event"), fields.pop("exception", "")

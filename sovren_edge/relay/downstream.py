@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sovren_edge.relay.relay import Door, Relay
 
 WRITE_BUFFER = 128 * 1024
+JOIN_LIMIT = 16 * 1024
 PIPELINE_BUFFER = 64 * 1024
 CLOSE_WAIT = 8
 
@@ -166,9 +167,13 @@ class Downstream(asyncio.Protocol):
         if self.transport is not None:
             self.transport.write(data)
 
-    def writelines(self, pieces: list[bytes]) -> None:
-        """Send pieces of an answer."""
-        if self.transport is not None:
+    def send(self, pieces: list[bytes]) -> None:
+        """Send pieces of an answer; small ones in one write, large ones without a copy."""
+        if self.transport is None:
+            return
+        if sum(map(len, pieces)) <= JOIN_LIMIT:
+            self.transport.write(b"".join(pieces))
+        else:
             self.transport.writelines(pieces)
 
     def pause(self, *, paused: bool) -> None:

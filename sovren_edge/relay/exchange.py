@@ -39,7 +39,7 @@ class Exchange:
 
     __slots__ = (
         "_answered_at", "_attempts", "_body", "_body_complete", "_chunked_answer", "_close", "_connecting", "_door",
-        "_downstream", "_ended", "_endpoint", "_first_body_at", "_kept_whole", "_lease", "_queue_s", "_received",
+        "_downstream", "_ended", "_endpoint", "_first_body_at", "_kept_whole", "_outgoing", "_lease", "_queue_s", "_received",
         "_relay", "_repeated", "_request", "_sent", "_stale", "_started_at", "_status", "_streaming", "_tried",
         "_upstream", "_waiter",
     )  # fmt: skip
@@ -76,6 +76,8 @@ class Exchange:
         self._chunked_answer = False
         self._close = not request.keep_alive or not request.minor
         self._sent = 0
+        # What is to be written when the bytes that have come are read: a system call costs more than a join.
+        self._outgoing: list[bytes] = []
         self._ended = False
 
     # --- the request's body
@@ -204,7 +206,7 @@ class Exchange:
             request,
             peer=self._downstream.address.encode(),
             scheme=self._door.scheme,
-            endpoint=lease.endpoint.name.encode(),
+            endpoint=lease.endpoint.address,
             body_size=(request.length or self._received) if whole else None,
             request_id=request.request_id.encode(),
         )
@@ -234,14 +236,14 @@ class Exchange:
         now = self._relay.now()
         if outcome is Outcome.SUCCEEDED:
             stats.duration.observe(now - self._started_at)
-        self._relay.act(lease.pool.release(lease, outcome, now))
+        self._relay.release(lease, outcome, now)
 
     # --- the answer: told by the upstream connection
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx, but for 100, which we have answered ourselves."""
         if self._request.minor and head.status > 100:  # noqa: PLR2004 - 100 Continue
-            self._downstream.write(
+            self._outgoing.append(
                 forward_response(head, request_id=self._request.request_id.encode(), chunked=False, close=False)
             )
 
@@ -257,7 +259,7 @@ class Exchange:
         unsized = isinstance(reader, ChunkedReader | UntilCloseReader)
         self._chunked_answer = unsized and self._request.minor > 0
         self._close = self._close or relay.draining or not self._body_complete
-        self._downstream.write(
+        self._outgoing.append(
             forward_response(
                 head,
                 request_id=self._request.request_id.encode(),
@@ -277,13 +279,20 @@ class Exchange:
                 self._first_body_at = now
                 relay.stats_of(lease.pool).endpoints[lease.endpoint.name].ttfa.observe(now - self._started_at)
         self._sent += sum(map(len, pieces))
-        self._downstream.writelines(chunk(pieces) if self._chunked_answer else pieces)
+        self._outgoing += chunk(pieces) if self._chunked_answer else pieces
+
+    def flush(self) -> None:
+        """Send on what has come."""
+        if self._outgoing:
+            outgoing, self._outgoing = self._outgoing, []
+            self._downstream.send(outgoing)
 
     def ended(self) -> None:
         """End a whole answer."""
         upstream, self._upstream = self._upstream, None
         if self._chunked_answer:
-            self._downstream.write(LAST_CHUNK)
+            self._outgoing.append(LAST_CHUNK)
+        self.flush()
         if not self._body_complete and upstream is not None:
             # Answered before the request was sent: the connection is in the middle of a body.
             self._relay.connections.discard(upstream)
@@ -331,6 +340,7 @@ class Exchange:
         return True
 
     def _break(self, reason: str) -> None:
+        self.flush()
         self._release(Outcome.FAILED)
         self._finish(f"upstream broke: {reason}")
         if self._request.minor:

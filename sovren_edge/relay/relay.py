@@ -10,7 +10,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from pools.admission import Event, Expired, Granted, Lease, Refusal
+from pools.admission import Event, Expired, Granted, Lease, Outcome, Refusal
+from pools.endpoint import Endpoint
+from pools.health import ProbeResult
 from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.auth import Networks
@@ -82,6 +84,7 @@ class Relay:
     roll: Callable[[int], int]
     log_access: Callable[[Access], None] | None
     spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"]
+    on_change: Callable[[Pool, Endpoint, str], None]
     connections: Connections = field(init=False)
     timers: Timers = field(init=False)
     downstreams: "set[Downstream]" = field(default_factory=set)
@@ -124,6 +127,21 @@ class Relay:
                 owner.refused(Refusal.QUEUE_TIMEOUT)
             else:
                 owner.displaced()
+
+    def release(self, lease: Lease, outcome: Outcome, now: float) -> None:
+        """Release a lease and act on what follows; tell when its endpoint is no longer ready."""
+        was_ready = lease.endpoint.ready
+        events = lease.pool.release(lease, outcome, now)
+        if was_ready and not lease.endpoint.ready:
+            self.on_change(lease.pool, lease.endpoint, outcome)
+        self.act(events)
+
+    def observe(self, pool: Pool, endpoint: Endpoint, result: ProbeResult) -> None:
+        """Take a probe's result and act on what follows; tell when the endpoint's health flipped."""
+        flipped, events = pool.observe(endpoint, result, self.now())
+        if flipped:
+            self.on_change(pool, endpoint, result)
+        self.act(events)
 
     def sweep(self) -> None:
         """End what has waited too long; idle connections cost nothing here."""

@@ -28,6 +28,9 @@ class Served(Protocol):
     def body(self, pieces: list[bytes]) -> None:
         """Take some of the response's body."""
 
+    def flush(self) -> None:
+        """Send on what has come: nothing more is at hand."""
+
     def ended(self) -> None:
         """Take note that the response is complete."""
 
@@ -96,7 +99,9 @@ class Upstream(asyncio.Protocol):
         except (ResponseError, FramingError) as error:
             self._break(str(error))
             return
-        if data:
+        if self.served is not None:
+            self.served.flush()
+        elif data:
             # Bytes that belong to no request: whatever follows on this connection cannot be trusted.
             self.used = True
             self._connections.discard(self)

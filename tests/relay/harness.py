@@ -50,6 +50,10 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, b""
 
 
+def _ignore(_pool: Pool, _endpoint: Endpoint, _why: str) -> None:
+    """Changes of endpoints are read off the pool here."""
+
+
 @dataclass
 class Backend:
     """One endpoint: what it was sent, and who is connected."""
@@ -146,7 +150,7 @@ def make_pool(
     """Make a pool of loopback endpoints that are ready at once."""
     settings = PoolSettings(endpoints=("set:1",), slots=slots, repeatable=repeatable, queue=queue or QueueSettings())
     endpoints = [Endpoint(f"127.0.0.1:{port}", "127.0.0.1", port, slots) for port in ports]
-    pool = Pool(name, settings, endpoints, roll=lambda _n: 0, jitter=lambda: 0.5)
+    pool = Pool(name, settings, endpoints, roll=lambda n: n - 1, jitter=lambda: 0.5)
     for endpoint in endpoints:
         if ready:
             pool.observe(endpoint, ProbeResult.GOOD, 0.0)
@@ -161,7 +165,9 @@ async def front(
     lines: list[Access] = []
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
-        relay = Relay(settings or RelaySettings(), loop.time, time.time, lambda _n: 0, lines.append, group.create_task)
+        relay = Relay(
+            settings or RelaySettings(), loop.time, time.time, lambda _n: 0, lines.append, group.create_task, _ignore
+        )
         for pool in pools:
             relay.stats_of(pool)
         tiers = Tiers(pools)

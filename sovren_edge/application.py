@@ -1,0 +1,88 @@
+"""Owns serving an aiohttp application on a bound socket: own pages first, who may call, and every error in our form.
+
+Must not know what the application does.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from sovren_edge.auth import Networks
+from sovren_edge.errors import Problem, Side
+from sovren_edge.http.answer import Answer, problem_answer
+from sovren_edge.listener import OwnPages
+
+SHUTDOWN_S = 1.0
+
+
+class _RequestHandler(web.RequestHandler):
+    """aiohttp's connection, but a fault in the HTTP message is answered in JSON."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's signature
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's text is none of ours
+    ) -> web.StreamResponse:
+        """Answer, and close the connection; see aiohttp.web.RequestHandler."""
+        if isinstance(exc, BadHttpMessage):
+            problem = Problem(status, "malformed_request", "The request is not valid HTTP.", Side.CALLER)
+        else:
+            problem = Problem(status, "internal_error", "The request could not be served.")
+        response = to_response(problem_answer(problem))
+        response.force_close()
+        return response
+
+
+def to_response(answer: Answer) -> web.Response:
+    """Translate an answer of ours into aiohttp's."""
+    return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What stands before an application: who may call, and the listener's own pages."""
+
+    pages: OwnPages
+    allow: Networks
+
+    def open(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+        """Return the middleware; it comes before all others."""
+
+        @web.middleware
+        async def gate(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            peer = request.remote or ""
+            if not self.allow.contains(peer):
+                problem = Problem(403, "address_not_allowed", "Your address may not call this port.", Side.CALLER)
+                return to_response(problem_answer(problem))
+            page = self.pages.answer(request.method, request.path, peer)
+            return await handler(request) if page is None else to_response(page)
+
+        return gate
+
+
+@asynccontextmanager
+async def serve_application(app: web.Application, listening: socket.socket, gate: Gate) -> AsyncIterator[None]:
+    """Serve until the block ends; then requests have a second to finish."""
+    app.middlewares.insert(0, gate.open())
+    # A caller that leaves ends the work that is done for it.
+    runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    loop = asyncio.get_running_loop()
+    manager = runner.server
+    if manager is None:
+        raise RuntimeError("an application that is set up has a server")
+    server = await loop.create_server(lambda: _RequestHandler(manager, loop=loop), sock=listening)
+    try:
+        yield
+    finally:
+        server.close()
+        await runner.cleanup()

@@ -1,0 +1,151 @@
+"""Owns the commands: what each is told, in which order it asks the other rooms, and its exit status.
+
+Must not know how anything is judged, opened or shown.
+"""
+
+import asyncio
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from sovren_edge.cli.options import (
+    Chosen,
+    config_option,
+    find_config,
+    find_state_dir,
+    json_option,
+    load_map,
+    load_whole,
+    local_option,
+    node_option,
+    offset_option,
+    state_option,
+)
+from sovren_edge.cli.show import show_findings, show_json, show_map
+from sovren_edge.cli.verify import verify as ask_all
+from sovren_edge.config.model import Config, HandlerListener
+from sovren_edge.config.plan import make_plan
+from sovren_edge.config.portmap import port_map
+from sovren_edge.config.scope import Scope
+from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.process.serve import run
+from sovren_edge.store.history import History
+from sovren_edge.store.migrations import migrate as apply_migrations
+
+
+class _Commands(click.Group):
+    """Tells expected failures to the operator in their own words, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (StartupError, EdgeError) as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sovren-edge")
+def main() -> None:
+    """Be the front door of the SOVREN AI backend."""
+
+
+@main.command()
+@config_option
+@node_option
+@local_option
+@offset_option
+@state_option
+def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int, state_dir: Path | None) -> None:
+    """Open a node's ports, or all of them here, until a signal."""
+    chosen, state_dir = Chosen(node, local), find_state_dir(state_dir, local=local)
+    config = load_whole(path, state_dir, local=local)
+    plan = make_plan(config, chosen.node, local=local, port_offset=port_offset)
+    sys.exit(run(plan, config, state_dir=state_dir, port_offset=port_offset))
+
+
+@main.command()
+@config_option
+@node_option
+@local_option
+@state_option
+def check(path: Path | None, node: str | None, *, local: bool, state_dir: Path | None) -> None:
+    """Judge the configuration; report every fault at once."""
+    chosen = Chosen(node, local)
+    config = load_whole(path, find_state_dir(state_dir, local=local), local=local)
+    if node is not None or local:
+        make_plan(config, chosen.node, local=local)
+    click.echo(f"{find_config(path)} is sound: {_summary(config)}")
+
+
+@main.command()
+@config_option
+@node_option
+@local_option
+@offset_option
+@json_option
+def ports(path: Path | None, node: str | None, *, local: bool, port_offset: int, as_json: bool) -> None:
+    """Print the map of ports."""
+    chosen = Chosen(node, local)
+    config = load_map(path, local=local)
+    if node is not None or local:
+        rows = make_plan(config, chosen.node, local=local, port_offset=port_offset).map
+    else:
+        rows = port_map(config, Scope(config.nodes, None, local=False, port_offset=port_offset))
+    if as_json:
+        show_json([asdict(row) for row in rows])
+    else:
+        show_map(rows)
+
+
+@main.command()
+@config_option
+@node_option
+@local_option
+@offset_option
+@click.option("--host", metavar="ADDRESS", help="Ask this machine; otherwise the one that the command runs on.")
+@json_option
+def verify(
+    path: Path | None, node: str | None, host: str | None, *, local: bool, port_offset: int, as_json: bool
+) -> None:
+    """Compare every open port's health, byte for byte."""
+    chosen = Chosen(node, local)
+    plan = make_plan(load_map(path, local=local), chosen.node, local=local, port_offset=port_offset)
+    findings = asyncio.run(ask_all(plan, host))
+    if as_json:
+        show_json([asdict(finding) for finding in findings])
+    else:
+        show_findings(findings)
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@main.command()
+@config_option
+def migrate(path: Path | None) -> None:
+    """Bring the configured handlers' tables up to date."""
+    config = load_whole(path, find_state_dir(None, local=False), local=False)
+    histories, url = _histories(config), config.database.url
+    # A configuration whose handlers keep tables is only sound with a URL.
+    if not histories or url is None:
+        click.echo("nothing to migrate: no configured handler keeps tables")
+        return
+    applied = asyncio.run(apply_migrations(url.get_secret_value(), config.database.schema_name, histories))
+    click.echo("\n".join(f"applied {file}" for file in applied) or "nothing to migrate: every table is up to date")
+
+
+def _histories(config: Config) -> list[History]:
+    """Return one history for each handler that keeps tables, however many listeners it has."""
+    packages = {
+        listener.handler: type(config.handlers[name]).migrations
+        for name, listener in config.listeners.items()
+        if isinstance(listener, HandlerListener) and name in config.handlers
+    }
+    return [History(name, package) for name, package in packages.items() if package is not None]
+
+
+def _summary(config: Config) -> str:
+    planned = sum(listener.planned for listener in config.listeners.values())
+    opened = len(config.listeners) - planned
+    return f"{opened} listeners to open, {planned} planned, {len(config.pools)} pools, {len(config.nodes)} nodes"

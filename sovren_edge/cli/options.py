@@ -1,0 +1,75 @@
+"""Owns what several commands are told, and how a configuration is found and read for them.
+
+Must not know any command.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from sovren_edge.config.load import load_config
+from sovren_edge.config.model import Config
+from sovren_edge.errors import StartupError
+from sovren_edge.secret import SecretSource
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The configuration; otherwise config.toml here, or else the one of the clone that this program runs from.",
+)
+node_option = click.option("--node", metavar="NAME", help="Only this node's ports.")
+local_option = click.option("--local", is_flag=True, help="All ports, on 127.0.0.1, with a local stack behind them.")
+offset_option = click.option(
+    "--port-offset", type=click.IntRange(0, 65535), default=0, metavar="N", help="Added to every port that is opened."
+)
+state_option = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="SOVREN_EDGE_STATE_DIR",
+    show_envvar=True,
+    help="Where state is kept; otherwise .state here with --local, and /var/lib/sovren-edge without.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which part of the map a command concerns."""
+
+    node: str | None
+    local: bool
+
+    def __post_init__(self) -> None:
+        """Refuse two answers to one question."""
+        if self.local and self.node is not None:
+            raise click.UsageError("--node and --local exclude each other")
+
+
+def find_config(path: Path | None) -> Path:
+    """Return the configuration's path: the one told, or the nearest that exists."""
+    if path is not None:
+        return path
+    nearest = (Path("config.toml"), Path(__file__).parents[2] / "config.toml")
+    for candidate in nearest:
+        if candidate.exists():
+            return candidate
+    raise StartupError("there is no config.toml here: name a configuration with --config")
+
+
+def find_state_dir(told: Path | None, *, local: bool) -> Path:
+    """Return where state is kept."""
+    return (told or Path(".state" if local else "/var/lib/sovren-edge")).absolute()
+
+
+def load_whole(path: Path | None, state_dir: Path, *, local: bool) -> Config:
+    """Read a configuration with its secrets and handlers; with `local`, missing secrets are made."""
+    secrets = SecretSource(os.environ, state_dir / "secrets" if local else None)
+    return load_config(find_config(path), secrets=secrets, local=local)
+
+
+def load_map(path: Path | None, *, local: bool) -> Config:
+    """Read a configuration for its ports alone, as anybody may who has neither its secrets nor its handlers."""
+    return load_config(find_config(path), secrets=None, local=local)

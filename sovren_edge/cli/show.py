@@ -1,0 +1,55 @@
+"""Owns how findings are printed: tables for people, JSON for programs.
+
+Must not know where they come from.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sovren_edge.cli.verify import Finding
+from sovren_edge.config.portmap import MapRow
+from sovren_edge.config.scope import State
+
+_PIPE_WIDTH = 200
+_COLOURS = {State.SERVE: "green", State.LOCAL: "green", State.ABSENT: "red", State.PLANNED: "dim"}
+
+
+def show_map(rows: Sequence[MapRow]) -> None:
+    """Print the port map."""
+    table = _table("port", "node", "kind", "name", "pool or handler", "state")
+    for row in rows:
+        state = Text(row.state, _COLOURS.get(row.state, ""))
+        table.add_row(*map(Text, (str(row.port), row.node, row.kind, row.name, row.target)), state)
+    _print(table)
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print what every port answered."""
+    table = _table("port", "name", "expected", "found", "ok")
+    for finding in findings:
+        verdict = Text("yes", "green") if finding.ok else Text("no", "bold red")
+        table.add_row(*map(Text, (str(finding.port), finding.name, finding.expected, finding.found)), verdict)
+    _print(table)
+
+
+def show_json(rows: Sequence[dict[str, object]]) -> None:
+    """Print an array of objects."""
+    click.echo(json.dumps(rows, indent=2))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column == "port" else "left", overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    # A pipe has no width: let lines be as long as they are, for grep.
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)

@@ -1,0 +1,53 @@
+"""Owns how listeners may contradict nodes and each other, and what they must say in so many words.
+
+Must not know pools: `pools` compares those.
+"""
+
+from collections.abc import Iterator
+
+from sovren_edge.config.address import is_loopback
+from sovren_edge.config.fault import Fault, nearest, one_of
+from sovren_edge.config.sketch import ListenerSketch, Sketch
+
+
+def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
+    """Yield the faults of listeners that will be bound to the address `bind`."""
+    for listener in sketch.listeners:
+        yield from _node_faults(sketch, listener)
+    yield from _clashes(sketch)
+    for listener in sketch.opened:
+        yield from _gateway_faults(listener)
+        yield from _authentication_faults(listener, bind)
+
+
+def _node_faults(sketch: Sketch, listener: ListenerSketch) -> Iterator[Fault]:
+    path = f"{listener.path}.node"
+    if listener.node is None and sketch.nodes:
+        yield Fault(path, "nothing", one_of(sketch.nodes), "where there are nodes, every listener belongs to one")
+    if listener.node is not None and listener.node not in sketch.nodes:
+        hint = nearest(listener.node, sketch.nodes) or "nodes are named in the table [nodes]"
+        yield Fault(path, f'"{listener.node}"', one_of(sketch.nodes), hint)
+
+
+def _clashes(sketch: Sketch) -> Iterator[Fault]:
+    """Two listeners on one address and port; two nodes of one address are one machine."""
+    taken: dict[tuple[str | None, int], ListenerSketch] = {}
+    for listener in sketch.opened:
+        if listener.port is None:
+            continue
+        place = (sketch.nodes.get(listener.node, listener.node) if listener.node else None, listener.port)
+        first = taken.setdefault(place, listener)
+        if first is not listener:
+            where = f"{listener.port} on {listener.node}" if listener.node else f"{listener.port}"
+            yield Fault(f"{listener.path}.port", where, "a port of its own", f"{first.path}.port is the same")
+
+
+def _gateway_faults(listener: ListenerSketch) -> Iterator[Fault]:
+    if listener.kind == "gateway":
+        yield Fault(f"{listener.path}.planned", "false", "true", "this version has no gateway to open")
+
+
+def _authentication_faults(listener: ListenerSketch, bind: str) -> Iterator[Fault]:
+    if not listener.authless and not is_loopback(bind):
+        hint = f'it would be open on {bind}: say auth = "none" if the networks in allow may call it unauthenticated'
+        yield Fault(f"{listener.path}.auth", "nothing", '"none", since no listener can authenticate yet', hint)

@@ -1,0 +1,119 @@
+"""Owns the way from a file to a sound configuration, or to every fault in it at once.
+
+Must not know what a node makes of a configuration.
+"""
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sovren_edge.config.address import LOOPBACK
+from sovren_edge.config.fault import ConfigurationError, Fault
+from sovren_edge.config.listeners import listener_faults
+from sovren_edge.config.model import Config, ConfigFile
+from sovren_edge.config.pools import pool_faults
+from sovren_edge.config.sketch import ListenerSketch, Sketch, Table, draw
+from sovren_edge.config.violations import faults_of
+from sovren_edge.handler import Handler
+from sovren_edge.handler.discovery import find_handlers
+from sovren_edge.secret import SecretSource
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False) -> Config:
+    """Read and judge a file; ConfigurationError carries every fault.
+
+    Without `secrets` the file is read for its map alone: neither secrets nor handlers are looked up. With `local`
+    the database is ours, so its URL is passed over, and every listener is bound to loopback.
+    """
+    raw = _parse(path)
+    if local or secrets is None:
+        raw = _without_database_url(raw)
+    sketch = draw(raw)
+    handlers, handler_faults = _judge_handlers(sketch, secrets, local=local) if secrets else ({}, [])
+    file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
+    bind = LOOPBACK if local else sketch.bind
+    faults = _merge(
+        [*model_faults, *_infinite(raw)], [*listener_faults(sketch, bind), *pool_faults(sketch), *handler_faults]
+    )
+    if faults or file is None:
+        raise ConfigurationError(str(path), faults)
+    return Config.model_validate({**dict(file), "handlers": handlers})
+
+
+def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tuple[dict[str, Handler], list[Fault]]:
+    """Make the handlers of all opened listeners, by the listener's name, and the faults of those that cannot be."""
+    doors = [door for door in sketch.opened if door.kind == "handler" and door.handler is not None]
+    classes = find_handlers({door.handler for door in doors if door.handler is not None})
+    handlers: dict[str, Handler] = {}
+    faults: list[Fault] = []
+    for door in doors:
+        match classes[door.handler or ""]:
+            case str() as reason:
+                faults.append(Fault(f"{door.path}.handler", f'"{door.handler}"', "an installed handler", reason))
+            case found:
+                handler, own_faults = _validate(found, door.settings, secrets, f"{door.path}.settings")
+                faults += [*own_faults, *_database_faults(door, found, has_database=local or sketch.database)]
+                handlers |= {door.name: handler} if handler is not None else {}
+    return handlers, faults
+
+
+def _database_faults(door: ListenerSketch, handler: type[Handler], *, has_database: bool) -> Iterator[Fault]:
+    if handler.migrations is not None and not has_database:
+        yield Fault("database.url", "nothing", "a secret, as in env:NAME or file:PATH", f"{door.path} keeps tables")
+
+
+def _parse(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(str(path), [Fault(str(path), "a mistake in the syntax", "TOML", str(error))]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(str(path), [Fault(str(path), "bytes that are no text", "UTF-8", str(error))]) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(str(path), [Fault(str(path), "no readable file", "a configuration", reason)]) from None
+
+
+def _without_database_url(raw: Mapping[str, object]) -> dict[str, object]:
+    database = raw.get("database")
+    if not isinstance(database, dict):
+        return dict(raw)
+    return {**raw, "database": {key: value for key, value in database.items() if key != "url"}}
+
+
+def _validate(
+    model: type[Model], raw: Table, secrets: SecretSource, prefix: str = ""
+) -> tuple[Model | None, list[Fault]]:
+    """Judge a table as JSON, whose arrays and texts pydantic reads strictly as tuples, networks and URLs."""
+    try:
+        return model.model_validate_json(json.dumps(raw, default=str), context={"secrets": secrets}), []
+    except ValidationError as error:
+        return None, list(faults_of(error, model, raw, prefix))
+
+
+def _infinite(value: object, path: str = "") -> Iterator[Fault]:
+    """TOML knows `inf` and `nan`; no setting does."""
+    match value:
+        case float() if not math.isfinite(value):
+            yield Fault(path, str(value), "a finite number")
+        case dict():
+            for key, inner in value.items():
+                yield from _infinite(inner, f"{path}.{key}" if path else str(key))
+        case list():
+            for place, inner in enumerate(value):
+                yield from _infinite(inner, f"{path}.{place}")
+
+
+def _merge(first: Iterable[Fault], second: Iterable[Fault]) -> list[Fault]:
+    """Keep one fault a path; the model's own judgement comes first."""
+    merged: dict[str, Fault] = {}
+    for fault in (*first, *second):
+        merged.setdefault(fault.path, fault)
+    return list(merged.values())

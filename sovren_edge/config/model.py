@@ -1,0 +1,121 @@
+"""Owns what `config.toml` may say, table by table.
+
+Must not know how one setting contradicts another (that is `listeners` and `pools`), nor what one node makes of it all
+(that is `plan`).
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+
+from pools.settings import PoolSettings
+from sovren_edge.handler import Handler
+from sovren_edge.observe.settings import LogSettings
+from sovren_edge.relay.settings import RelaySettings
+from sovren_edge.store.settings import DatabaseSettings
+
+
+def _address(text: str) -> str:
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address") from None
+    return text
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise ValueError(f"a network, as in 10.0.0.0/8 ({error})") from None
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+
+PRIVATE: tuple[IPv4Network | IPv6Network, ...] = (
+    IPv4Network("127.0.0.0/8"),
+    IPv4Network("10.0.0.0/8"),
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
+    IPv6Network("::1/128"),
+    IPv6Network("fc00::/7"),
+)
+
+
+class EdgeSettings(BaseModel):
+    """Where the program listens, whom it trusts by address, and how it stops."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    bind: Address = "0.0.0.0"
+    trusted: tuple[Network, ...] = PRIVATE
+    drain_s: float = Field(default=5.0, ge=0)
+    backlog: int = Field(default=1024, ge=1, le=65535)
+
+
+class _Listener(BaseModel):
+    """What every listener's table may say; fields of several models are shared by inheritance alone in pydantic."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    node: str | None = None
+    port: int = Field(ge=1, le=65535)
+    service: str | None = Field(default=None, pattern=r"^([a-z][a-z0-9-]{0,62})?$")
+    auth: Literal["none"] | None = None
+    allow: tuple[Network, ...] = PRIVATE
+    planned: bool = False
+
+
+class BalanceListener(_Listener):
+    """A port whose requests are balanced over a pool."""
+
+    kind: Literal["balance"]
+    pool: str
+
+
+class StatusListener(_Listener):
+    """A port that tells the state of one pool, or of all."""
+
+    kind: Literal["status"]
+    pool: str | None = None
+
+
+class GatewayListener(_Listener):
+    """The egress gateway's port."""
+
+    kind: Literal["gateway"]
+
+
+class HandlerListener(_Listener):
+    """A business service's port; `settings` is judged by the handler's own class."""
+
+    kind: Literal["handler"]
+    handler: str
+    settings: dict[str, object] = {}
+
+
+Listener = BalanceListener | StatusListener | GatewayListener | HandlerListener
+
+
+class ConfigFile(BaseModel):
+    """Everything that the file may say."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    nodes: dict[Name, Address] = {}
+    edge: EdgeSettings = EdgeSettings()
+    log: LogSettings = LogSettings()
+    relay: RelaySettings = RelaySettings()
+    database: DatabaseSettings = DatabaseSettings()
+    pools: dict[Name, PoolSettings] = {}
+    listeners: dict[Name, Annotated[Listener, Field(discriminator="kind")]] = {}
+
+
+class Config(ConfigFile):
+    """The file, and for each opened handler listener its handler with judged settings."""
+
+    handlers: Mapping[str, Handler] = {}

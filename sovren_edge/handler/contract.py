@@ -1,0 +1,29 @@
+"""Owns what a business service is: settings, and a life in which its routes are served.
+
+Must not know how handlers are found, configured or put on a port.
+"""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from sovren_edge.handler.edge import Edge
+from sovren_edge.handler.route import Routes
+
+
+class Handler(BaseModel, ABC):
+    """A business service: its fields are its settings in the configuration, `open` is its whole life.
+
+    `migrations` names a package folder of numbered SQL (`my_package.migrations`) if the service has tables; it is read
+    without opening the handler. The class's docstring describes the service in its OpenAPI document.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    migrations: ClassVar[str | None] = None
+
+    @abstractmethod
+    def open(self, edge: Edge) -> AbstractAsyncContextManager[Routes]:
+        """Hold what the routes need for as long as they are served; written as an `asynccontextmanager`."""

@@ -1,0 +1,166 @@
+"""Owns how a function declares what it takes and what it answers, read once from its annotations.
+
+A parameter is, in this order: the request itself (annotated `Request`), the JSON body (a pydantic model), a part of the
+path (named in its template), or a query parameter. Must not know requests: it makes the models that check them.
+"""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from types import NoneType
+from typing import Any, Literal, TypeAlias, get_type_hints
+
+from aiohttp.web import Request, StreamResponse
+from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, create_model
+
+from sovren_edge.errors import StartupError
+from sovren_edge.handler.annotations import leaves, takes_many, without_metadata
+
+Function: TypeAlias = Callable[..., Awaitable[object]]
+Answer: TypeAlias = TypeAdapter[Any] | Literal["empty", "stream"]
+
+# The prefix lets a parameter have a name that a pydantic model's field may not have, such as `json` or `_`.
+_PREFIX = "value_"
+_VALUES = ConfigDict(extra="forbid", alias_generator=lambda field: field.removeprefix(_PREFIX))
+_TEMPLATE = re.compile(r"(/([^{}/]|\{[A-Za-z_]\w*\})*)+", re.ASCII)
+_PLACEHOLDER = re.compile(r"\{(\w+)\}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The parameter that takes the JSON body."""
+
+    name: str
+    model: type[BaseModel]
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The parameters that take text from one place; `many` are the names that may be given more than once."""
+
+    model: type[BaseModel]
+    many: frozenset[str]
+
+    def read(self, given: Mapping[str, object]) -> dict[str, object]:
+        """Convert texts to arguments, defaults included; raises pydantic's ValidationError."""
+        return {field.removeprefix(_PREFIX): value for field, value in self.model.model_validate(given)}
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """All that a function's annotations say; `request` is the name of the parameter that takes the raw request."""
+
+    path: Values
+    query: Values
+    body: Body | None
+    request: str | None
+    answer: Answer
+
+
+def declare(method: str, path: str, function: Function) -> Declaration:
+    """Read a function's declaration; StartupError names the route, the function and every fault."""
+    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+    try:
+        return _declaration(method, path, function)
+    except (ValueError, TypeError, NameError, PydanticUserError, PydanticUndefinedAnnotation) as error:
+        raise StartupError(f"route {method} {path}, function {name}: {error}") from error
+
+
+def _declaration(method: str, path: str, function: Function) -> Declaration:
+    if not (inspect.isfunction(function) or inspect.ismethod(function)) or not inspect.iscoroutinefunction(function):
+        raise TypeError("a route's function is a function or method made with `async def`")
+    hints = _hints(function)
+    parameters = inspect.signature(function).parameters
+    if faults := "; ".join(_faults(method, path, parameters, hints)):
+        raise ValueError(faults)
+    placeholders = _PLACEHOLDER.findall(path)
+    taken = {name: _kind(name, hints[name], placeholders) for name in parameters}
+    chosen = {kind: [parameters[name] for name in taken if taken[name] == kind] for kind in taken.values()}
+    return Declaration(
+        path=_values(f"{function.__name__} path", chosen.get("path", []), hints),
+        query=_values(f"{function.__name__} query", chosen.get("query", []), hints),
+        body=next((_body(parameter, hints) for parameter in chosen.get("body", [])), None),
+        request=next((parameter.name for parameter in chosen.get("request", [])), None),
+        answer=_answer(hints["return"]),
+    )
+
+
+def _hints(function: Function) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise NameError(
+            f"{error}: an annotation that is text (quoted, or under `from __future__ import annotations`) "
+            "may use names of its module alone, imported at run time"
+        ) from error
+
+
+def _kind(name: str, hint: object, placeholders: list[str]) -> Literal["request", "body", "path", "query"]:
+    annotation = without_metadata(hint)
+    if annotation is Request:
+        return "request"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "body"
+    return "path" if name in placeholders else "query"
+
+
+def _faults(method: str, path: str, parameters: Mapping[str, Parameter], hints: Mapping[str, object]) -> Iterator[str]:
+    placeholders = _PLACEHOLDER.findall(path)
+    if not _TEMPLATE.fullmatch(path):
+        yield "a path begins with / and has parameters as {name} alone"
+    for name in sorted({name for name in placeholders if placeholders.count(name) > 1}):
+        yield f"the path names {{{name}}} twice"
+    for name in placeholders:
+        if name not in parameters:
+            yield f"the path parameter {name} is not among the function's parameters"
+    for name in parameters:
+        yield from _parameter_faults(parameters[name], hints, placeholders)
+    if "return" not in hints:
+        yield "the answer has no annotation (`-> None` answers 204)"
+    kinds = [_kind(name, hints[name], placeholders) for name in parameters if name in hints]
+    for kind in ("request", "body"):
+        if kinds.count(kind) > 1:
+            yield f"more than one parameter takes the {kind}"
+    if method == "GET" and "body" in kinds:
+        yield "a GET has no body"
+
+
+def _parameter_faults(parameter: Parameter, hints: Mapping[str, object], placeholders: list[str]) -> Iterator[str]:
+    name = parameter.name
+    if parameter.kind not in {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}:
+        yield f"the parameter {name} cannot be passed by its name"
+    elif name not in hints:
+        yield f"the parameter {name} has no annotation"
+    elif (kind := _kind(name, hints[name], placeholders)) in {"request", "body"}:
+        if name in placeholders:
+            yield f"the path parameter {name} cannot take the {kind}"
+    elif any(issubclass(leaf, BaseModel | Mapping) for leaf in leaves(hints[name])):
+        yield f"the parameter {name} cannot be read from text (a body is one model, or a RootModel of something else)"
+    elif kind == "path" and parameter.default is not Parameter.empty:
+        yield f"the path parameter {name} has a default, which would never be used"
+
+
+def _values(title: str, parameters: list[Parameter], hints: Mapping[str, Any]) -> Values:
+    fields: dict[str, Any] = {
+        _PREFIX + each.name: (hints[each.name], ... if each.default is Parameter.empty else each.default)
+        for each in parameters
+    }
+    model = create_model(title, __config__=_VALUES, **fields)
+    many = (field.alias for field in model.model_fields.values() if takes_many(field.annotation))
+    return Values(model, frozenset(alias for alias in many if alias is not None))
+
+
+def _body(parameter: Parameter, hints: Mapping[str, Any]) -> Body:
+    return Body(parameter.name, without_metadata(hints[parameter.name]), parameter.default is Parameter.empty)
+
+
+def _answer(hint: Any) -> Answer:  # noqa: ANN401 - an annotation may be anything at all
+    annotation = without_metadata(hint)
+    if annotation is NoneType:
+        return "empty"
+    if isinstance(annotation, type) and issubclass(annotation, StreamResponse):
+        return "stream"
+    return TypeAdapter(hint)

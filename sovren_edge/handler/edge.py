@@ -1,0 +1,58 @@
+"""Owns what the program hands to a handler.
+
+Must not know how any of it is made: the composition root fills it in.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import ClientSession
+from structlog.typing import FilteringBoundLogger
+
+from sovren_edge.errors import StartupError
+from sovren_edge.observe.registry import Metrics
+from sovren_edge.store.database import Database
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Tells the time: `now()` is aware and in UTC, `monotonic()` counts seconds and never goes back."""
+
+    now: Callable[[], datetime] = _utc_now
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What every handler needs: `name` is its listener's, `http` is shared and closed by the program.
+
+    `open_database` and `doors` (a service's first address as `host:port`) are read through `database` and `url`.
+    """
+
+    name: str
+    log: FilteringBoundLogger
+    clock: Clock
+    http: ClientSession
+    metrics: Metrics
+    open_database: Callable[[], AbstractAsyncContextManager[Database]] | None
+    doors: Mapping[str, str]
+
+    def database(self) -> AbstractAsyncContextManager[Database]:
+        """Open the database, which may be away; StartupError if none is configured."""
+        if self.open_database is None:
+            raise StartupError(f"the listener {self.name} needs a database, and none is configured (database.url)")
+        return self.open_database()
+
+    def url(self, service: str) -> str:
+        """Return the base URL of a service's first door, without a slash at its end; LookupError if it has none."""
+        if service not in self.doors:
+            known = ", ".join(sorted(self.doors)) or "none"
+            raise LookupError(f"no service is named {service!r}; known are: {known}")
+        return f"http://{self.doors[service]}"

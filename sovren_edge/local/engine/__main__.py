@@ -1,0 +1,50 @@
+"""Owns the engine's process: its arguments, its signals and its end.
+
+Must not know what is served.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import threading
+
+from sovren_edge.local.engine.server import open_server
+from sovren_edge.local.engine.speaker import open_speaker
+
+
+def main() -> None:
+    """Serve speech until SIGTERM, or until standard input ends."""
+    parser = argparse.ArgumentParser(prog="python -m sovren_edge.local.engine", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
+    # A terminal sends Ctrl-C to a whole group of processes; the parent decides when an engine ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, name="leash", daemon=True).start()
+    try:
+        asyncio.run(_serve(arguments.host, arguments.port))
+    except OSError as error:
+        sys.exit(f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror or error}")
+
+
+def _exit_with_parent() -> None:
+    """End the process at once when the other end of standard input is gone, however its owner died."""
+    try:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+    finally:
+        os._exit(0)
+
+
+async def _serve(host: str, port: int) -> None:
+    async with open_speaker() as speaker:
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        async with open_server(speaker, host, port):
+            await ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Owns one life of a speech engine: its command, its turn to start, its readiness.
+
+Must not know speech, nor when an engine is started again.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import Process
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from sovren_edge.errors import StartupError
+from sovren_edge.local.child import open_child
+from sovren_edge.local.restarts import Report
+
+_HOST = "127.0.0.1"
+# On two cores the first of five engines is ready sooner if the others wait for their turn.
+_STARTING_AT_ONCE = 2
+_READY_TIMEOUT_S = 60.0
+_READY_POLL_S = 0.05
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@dataclass(slots=True)
+class Engine:
+    """One engine's state: `pid` while it runs, `ready` while it takes requests."""
+
+    name: str
+    port: int
+    pid: int | None = None
+    ready: bool = False
+
+
+class EngineRunner:
+    """Runs engines; only so many start at once."""
+
+    def __init__(self, log_dir: Path, report: Report) -> None:
+        self._log_dir = log_dir
+        self._report = report
+        self._turns = asyncio.Semaphore(_STARTING_AT_ONCE)
+
+    async def run(self, engine: Engine) -> int:
+        """Run an engine until it dies, and return its exit status; StartupError if it never becomes ready."""
+        try:
+            async with AsyncExitStack() as life:
+                async with self._turns:
+                    process = await life.enter_async_context(self._child(engine))
+                    engine.pid = process.pid
+                    self._report("local_process_started", {"name": engine.name, "pid": process.pid})
+                    engine.ready = await _became_ready(process, engine.port)
+                if engine.ready:
+                    self._report("local_engine_became_ready", {"name": engine.name, "port": engine.port})
+                return await process.wait()
+        finally:
+            engine.pid, engine.ready = None, False
+
+    def _child(self, engine: Engine) -> AbstractAsyncContextManager[Process]:
+        command = (sys.executable, "-P", "-m", "sovren_edge.local.engine", "--host", _HOST, "--port", str(engine.port))
+        return open_child(command, self._log_dir / f"{engine.name}.log", os.environ | _ONE_THREAD)
+
+
+async def _became_ready(process: Process, port: int) -> bool:
+    """Wait until the engine listens, which it does once it can speak, or until it has died."""
+    try:
+        async with asyncio.timeout(_READY_TIMEOUT_S):
+            while process.returncode is None:
+                if await _listens(port):
+                    return True
+                await asyncio.sleep(_READY_POLL_S)
+    except TimeoutError:
+        raise StartupError(f"it was not ready within {_READY_TIMEOUT_S:.0f} s") from None
+    return False
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(_HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,70 @@
+"""Owns what `--local` runs beside the edge: PostgreSQL and the speech engines, watched and started again.
+
+Must not know who uses them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, repeat
+from pathlib import Path
+
+from sovren_edge.local.engines import Engine, EngineRunner
+from sovren_edge.local.lock import hold
+from sovren_edge.local.postgres import run_postgres
+from sovren_edge.local.restarts import Report, keep_running
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The running stack; `engines` change as they live and die."""
+
+    database_url: str
+    engines: tuple[Engine, ...]
+
+
+@asynccontextmanager
+async def open_stack(
+    state_dir: Path, engine_ports: Sequence[tuple[str, int]], postgres_port: int, report: Report
+) -> AsyncIterator[Stack]:
+    """Run everything until the block ends; it is entered when PostgreSQL is ready, while the engines still start.
+
+    `engine_ports` are names and ports. Raises StartupError if the directory is in use or PostgreSQL cannot start.
+    """
+    with hold(state_dir):
+        async with run_postgres(state_dir, postgres_port) as postgres:
+            report("local_process_started", {"name": "postgres", "pid": postgres.process.pid})
+            again = partial(_live_postgres, state_dir, postgres_port, report)
+            engines = tuple(Engine(name, port) for name, port in engine_ports)
+            run_engine = EngineRunner(state_dir / "logs", report).run
+            keepers = [
+                keep_running("postgres", chain([postgres.process.wait], repeat(again)), report),
+                *(keep_running(engine.name, repeat(partial(run_engine, engine)), report) for engine in engines),
+            ]
+            async with _beside(keepers):
+                yield Stack(postgres.url, engines)
+
+
+@asynccontextmanager
+async def _beside(jobs: Sequence[Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Run endless jobs beside the block, and end them with it; the block's own exception is not wrapped."""
+    failure: Exception | None = None
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(job) for job in jobs]
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again below, out of the group, which would wrap it
+            failure = error
+        finally:
+            for task in tasks:
+                task.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _live_postgres(state_dir: Path, port: int, report: Report) -> int:
+    async with run_postgres(state_dir, port) as postgres:
+        report("local_process_started", {"name": "postgres", "pid": postgres.process.pid})
+        return await postgres.process.wait()

@@ -1,0 +1,194 @@
+"""Owns opening one listener by its kind, with its own pages before it.
+
+Must not know how its parts are shared out to workers.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+
+from aiohttp import hdrs, web
+
+from pools.pool import Pool
+from pools.tiers import Tiers
+from sovren_edge.application import Gate, serve_application
+from sovren_edge.auth import Networks
+from sovren_edge.config.model import Config
+from sovren_edge.config.resolved import PlannedListener
+from sovren_edge.errors import StartupError
+from sovren_edge.handler import Handler, Routes
+from sovren_edge.handler.application import build_application
+from sovren_edge.handler.guard import Observe, request_id
+from sovren_edge.listener import Check, OwnPages
+from sovren_edge.observe.log import Access
+from sovren_edge.observe.registry import Metrics, Source
+from sovren_edge.observe.stats import ListenerStats
+from sovren_edge.process.services import Services
+from sovren_edge.relay.downstream import Downstream
+from sovren_edge.relay.metrics import ListenerCollector, PoolsCollector, describe_pool
+from sovren_edge.relay.relay import Door, Relay
+
+METHODS = hdrs.METH_ALL
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the doors of one worker share; `sources` are every listener's series, for the port that shows all."""
+
+    config: Config
+    relay: Relay
+    pools: Mapping[str, Pool]
+    tiers_of: Callable[[str], Tiers]
+    services: Services
+    sources: list[Source] = field(default_factory=list)
+    servers: list[asyncio.Server] = field(default_factory=list)
+
+
+def open_door(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AbstractAsyncContextManager[None]:
+    """Serve one listener until the block ends."""
+    if listener.handler is not None:
+        return _open_handler(listener, listener.handler, listening, shared)
+    if listener.kind == "balance" and listener.pool is not None:
+        return _open_balance(listener, shared.tiers_of(listener.pool), listening, shared)
+    return _open_status(listener, listening, shared)
+
+
+def _open_balance(
+    listener: PlannedListener, tiers: Tiers, listening: socket.socket, shared: Shared
+) -> AbstractAsyncContextManager[None]:
+    speech = any(pool.settings.kind == "speech" for pool in tiers.pools)
+    stats = ListenerStats(listener.name, listener.service, speech=speech)
+    pages = OwnPages(
+        health=listener.health,
+        checks=_checks(tiers.pools),
+        sources=lambda: (own, _pools_source(tiers.pools, shared)),
+        trusted=Networks(shared.config.edge.trusted),
+        quorum=any,
+        draining=lambda: shared.relay.draining,
+    )
+    own = Source(ListenerCollector(stats, lambda: pages.ready))
+    return _open_relayed(listener, listening, shared, tiers=tiers, pages=pages, own=own, stats=stats)
+
+
+def _open_status(
+    listener: PlannedListener, listening: socket.socket, shared: Shared
+) -> AbstractAsyncContextManager[None]:
+    pools = shared.tiers_of(listener.pool).pools if listener.pool else tuple(shared.pools.values())
+    stats = ListenerStats(listener.name, listener.service)
+
+    def status() -> object:
+        described = [describe_pool(pool, shared.relay.stats_of(pool)) for pool in pools]
+        return {"service": listener.service, "pools": described}
+
+    def sources() -> Iterable[Source]:
+        everything = () if listener.pool else shared.sources
+        return (own, _pools_source(pools, shared), *(source for source in everything if source is not own))
+
+    pages = OwnPages(
+        health=listener.health,
+        checks=_checks(pools) if listener.pool else {},
+        sources=sources,
+        trusted=Networks(shared.config.edge.trusted),
+        status=status,
+        alone=True,
+        draining=lambda: shared.relay.draining,
+    )
+    own = Source(ListenerCollector(stats, lambda: pages.ready))
+    return _open_relayed(listener, listening, shared, tiers=Tiers(()), pages=pages, own=own, stats=stats)
+
+
+def _checks(pools: Iterable[Pool]) -> dict[str, Check]:
+    return {pool.name: partial(getattr, pool, "ready") for pool in pools}
+
+
+def _pools_source(pools: Iterable[Pool], shared: Shared) -> Source:
+    return Source(PoolsCollector(tuple(pools), shared.relay.stats_of))
+
+
+@asynccontextmanager
+async def _open_relayed(
+    listener: PlannedListener,
+    listening: socket.socket,
+    shared: Shared,
+    *,
+    tiers: Tiers,
+    pages: OwnPages,
+    own: Source,
+    stats: ListenerStats,
+) -> AsyncIterator[None]:
+    relay = shared.relay
+    shared.sources.append(own)
+    allow, trusted = Networks(listener.settings.allow), Networks(shared.config.edge.trusted)
+    door = Door(listener.name, tiers, pages, allow, trusted, stats)
+    server = await asyncio.get_running_loop().create_server(lambda: Downstream(relay, door), sock=listening)
+    shared.servers.append(server)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def _open_handler(
+    listener: PlannedListener, handler: Handler, listening: socket.socket, shared: Shared
+) -> AsyncIterator[None]:
+    services, metrics = shared.services, Metrics()
+    stats = ListenerStats(listener.name, listener.service)
+    needs_database = type(handler).migrations is not None
+    pages = OwnPages(
+        health=listener.health,
+        checks={"database": lambda: services.database_ready} if needs_database else {},
+        sources=lambda: (own, series),
+        trusted=Networks(shared.config.edge.trusted),
+        draining=lambda: shared.relay.draining,
+    )
+    own = Source(ListenerCollector(stats, lambda: pages.ready))
+    series = Source(metrics.registry, {"listener": listener.name})
+    shared.sources += (own, series)
+    async with _opened(listener, handler, services, metrics) as routes:
+        app = build_application(
+            routes,
+            title=listener.service or listener.name,
+            version=version("sovren-edge"),
+            description=type(handler).__doc__ or "",
+            log=services.log.bind(listener=listener.name),
+            observe=_observer(listener.name, stats, shared),
+        )
+        async with serve_application(app, listening, Gate(pages, Networks(listener.settings.allow))):
+            yield
+
+
+@asynccontextmanager
+async def _opened(
+    listener: PlannedListener, handler: Handler, services: Services, metrics: Metrics
+) -> AsyncIterator[Routes]:
+    async with AsyncExitStack() as stack:
+        try:
+            routes = await stack.enter_async_context(handler.open(services.edge(listener.name, metrics)))
+        except StartupError:
+            raise
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            raise StartupError(f"the handler of the listener {listener.name} did not start: {fault}") from error
+        yield routes
+
+
+def _observer(listener: str, stats: ListenerStats, shared: Shared) -> Observe:
+    def observe(request: web.Request, template: str, status: int, seconds: float) -> None:
+        method = request.method if request.method in METHODS else "other"
+        stats.count(method, status, seconds)
+        if not shared.config.log.access:
+            return
+        shared.services.writer.put(
+            Access(
+                time.time(), listener, request.remote or "", method, template or "-", status, request_id(request), "",
+                0, 0.0, seconds, seconds, request.content_length or 0, 0, "complete",
+            )
+        )  # fmt: skip
+
+    return observe

@@ -1,0 +1,67 @@
+"""Owns the one screen that a person sees when the program serves.
+
+Must not know how anything is served.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pools.pool import Pool
+from sovren_edge.config.plan import Plan
+from sovren_edge.config.resolved import PlannedListener
+
+SENTENCE = "Good morning. The board is in session."
+
+
+def print_screen(plan: Plan, state_dir: Path, pools: Mapping[str, Pool], console: Console | None = None) -> None:
+    """Show the ports, the pools and what to try next."""
+    console = console or Console(highlight=False)
+    where = f"everything on 127.0.0.1, state in {state_dir}" if plan.local else f"node {plan.node or '(the only one)'}"
+    console.print(f"\n[bold]sovren-edge {version('sovren-edge')}[/bold] serves: {where}\n")
+    console.print(_ports(plan))
+    if pools:
+        console.print(_pools(pools))
+    console.print(_next(plan), highlight=False, soft_wrap=True, markup=False)
+
+
+def _ports(plan: Plan) -> Table:
+    table = Table("port", "name", "kind", "serves", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for listener in sorted(plan.listeners, key=lambda one: one.port):
+        table.add_row(str(listener.port), listener.name, listener.kind, _serves(plan, listener))
+    return table
+
+
+def _serves(plan: Plan, listener: PlannedListener) -> str:
+    if listener.handler is not None:
+        return type(listener.handler).__name__
+    if listener.kind == "status":
+        return "state and metrics of " + (listener.pool or "everything")
+    pool = plan.pools.get(listener.pool or "")
+    return " > ".join(pool.tiers or (pool.name,)) if pool else ""
+
+
+def _pools(pools: Mapping[str, Pool]) -> Table:
+    table = Table("pool", "ready", "slots", "endpoints", box=None, padding=(1, 2, 0, 0), header_style="dim")
+    for pool in pools.values():
+        present = [endpoint for endpoint in pool.endpoints if not endpoint.absent]
+        ready = f"{sum(endpoint.ready for endpoint in present)} of {len(present)}" if present else "absent here"
+        names = " ".join(f"{endpoint.name}:{endpoint.port}" for endpoint in pool.endpoints)
+        table.add_row(pool.name, ready, str(sum(endpoint.slots for endpoint in present)), names)
+    return table
+
+
+def _next(plan: Plan) -> str:
+    speaking = next((one for one in plan.listeners if one.kind == "balance" and one.name == "tts-master"), None)
+    status = next((one for one in plan.listeners if one.kind == "status"), None)
+    lines = ["\nTry next (Ctrl-C ends everything):\n"]
+    if speaking is not None:
+        body = f'{{"model":"tts-1","input":"{SENTENCE}","voice":"heart","response_format":"wav"}}'
+        lines.append(f"  curl localhost:{speaking.port}/v1/audio/speech -d '{body}' -o hello.wav")
+    if status is not None:
+        lines.append(f"  curl localhost:{status.port}/status")
+        lines.append(f"  curl localhost:{status.port}/metrics")
+    return "\n".join(lines) + "\n"

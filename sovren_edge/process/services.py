@@ -1,0 +1,78 @@
+"""Owns what business handlers are given: the database, the shared HTTP client, addresses, metrics.
+
+Must not know ports or pages.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from sovren_edge.config.model import Config
+from sovren_edge.config.plan import Plan
+from sovren_edge.handler.edge import Clock, Edge
+from sovren_edge.observe.log import LogWriter
+from sovren_edge.observe.registry import Metrics
+from sovren_edge.store.database import Database, open_database
+
+READY_INTERVAL_S = 2.0
+
+
+@dataclass(slots=True)
+class Services:
+    """What all handlers of a worker share."""
+
+    log: FilteringBoundLogger
+    writer: LogWriter
+    http: aiohttp.ClientSession
+    doors: Mapping[str, str]
+    database: Database | None
+    database_ready: bool = field(default=False)
+
+    def edge(self, listener: str, metrics: Metrics) -> Edge:
+        """Make what one handler is given."""
+        database = self.database
+        return Edge(
+            name=listener,
+            log=self.log.bind(listener=listener),
+            clock=Clock(),
+            http=self.http,
+            metrics=metrics,
+            open_database=None if database is None else lambda: nullcontext(database),
+            doors=self.doors,
+        )
+
+    async def watch(self) -> None:
+        """Look after the database until cancelled; tell when it comes and goes."""
+        while self.database is not None:
+            ready = await self.database.ready()
+            if ready != self.database_ready:
+                self.database_ready = ready
+                self.log.info("database_became_ready" if ready else "database_became_unready")
+            await asyncio.sleep(READY_INTERVAL_S)
+
+
+@asynccontextmanager
+async def open_services(
+    plan: Plan, config: Config, database_url: str | None, log: FilteringBoundLogger, writer: LogWriter
+) -> AsyncIterator[Services]:
+    """Hold what handlers share; nothing is opened that no handler can use."""
+    handled = any(listener.handler is not None for listener in plan.listeners)
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
+        database = None
+        if handled and database_url is not None:
+            database = await stack.enter_async_context(open_database(database_url, config.database))
+        yield Services(log, writer, http, _doors(plan), database)
+
+
+def _doors(plan: Plan) -> dict[str, str]:
+    """Return each service's first door; one bound to all addresses is called over loopback."""
+    doors: dict[str, str] = {}
+    for listener in plan.listeners:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.bind, listener.bind)
+        doors.setdefault(listener.service or listener.name, f"{host}:{listener.port}")
+    return doors

@@ -1,0 +1,103 @@
+"""Owns binding: every port before anything starts, and a clear word about ports that are taken.
+
+Must not know what is served on a port.
+"""
+
+import errno
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import psutil
+
+from sovren_edge.errors import StartupError
+
+OFFSETS = range(10_000, 50_001, 1_000)
+
+
+class Wanted(NamedTuple):
+    """A port that is needed; `ours` ones are bound here, others only looked at."""
+
+    name: str
+    host: str
+    port: int
+    ours: bool = True
+
+
+@contextmanager
+def bind_all(wanted: Sequence[Wanted], backlog: int, port_offset: int) -> Iterator[dict[str, socket.socket]]:
+    """Bind every port or none; raise StartupError that names all taken ones, their holders and a free offset."""
+    with ExitStack() as stack:
+        bound: dict[str, socket.socket] = {}
+        faults: list[str] = []
+        for one in wanted:
+            try:
+                listening = stack.enter_context(_bind(one, backlog))
+            except OSError as error:
+                faults.append(_describe(one, error))
+                continue
+            if one.ours:
+                bound[one.name] = listening
+            else:
+                listening.close()
+        if faults:
+            raise StartupError("\n".join([*faults, _advise(wanted, port_offset)]))
+        yield bound
+
+
+def _bind(one: Wanted, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in one.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((one.host, one.port))
+        # Without listening, another program could still take the port.
+        listening.listen(backlog)
+        listening.setblocking(False)  # noqa: FBT003 - the library's signature
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _describe(one: Wanted, error: OSError) -> str:
+    where = f"port {one.port} ({one.name}) on {one.host}"
+    if error.errno != errno.EADDRINUSE:
+        return f"{where} cannot be bound: {error.strerror}"
+    return f"{where} is taken by {_holder(one.port)}"
+
+
+def _holder(port: int) -> str:
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return "another program (its owner may ask: ss -ltnp)"
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            return f"{_name(connection.pid)} (pid {connection.pid})"
+    return "another program (not visible to this user)"
+
+
+def _name(pid: int) -> str:
+    try:
+        return str(psutil.Process(pid).name())
+    except psutil.Error:
+        return "a program that has just ended"
+
+
+def _advise(wanted: Sequence[Wanted], port_offset: int) -> str:
+    for offset in OFFSETS:
+        if all(_free(one, one.port - port_offset + offset) for one in wanted):
+            return f"free for all of them: --port-offset {offset}"
+    return "no --port-offset from 10000 to 50000 is free for all of them"
+
+
+def _free(one: Wanted, port: int) -> bool:
+    if port > 65535:  # noqa: PLR2004 - the last port
+        return False
+    try:
+        _bind(one._replace(port=port), 1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,130 @@
+"""Owns what a worker is made of: pools, the relay and its doors, handlers, probes; composed here and nowhere else.
+
+Must not know signals, the binding of sockets or the local stack.
+"""
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from pools.endpoint import Endpoint
+from pools.pool import Pool
+from pools.probe import open_client, watch
+from pools.tiers import Tiers
+from sovren_edge.config.model import Config
+from sovren_edge.config.plan import Plan
+from sovren_edge.config.resolved import ResolvedPool
+from sovren_edge.observe.log import LogWriter
+from sovren_edge.process.doors import Shared, open_door
+from sovren_edge.process.services import open_services
+from sovren_edge.relay.relay import Relay
+
+DRAIN_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A running worker."""
+
+    relay: Relay
+    pools: Mapping[str, Pool]
+    servers: Sequence[asyncio.Server]
+
+    async def drain(self, drain_s: float) -> int:
+        """Stop accepting, let open requests finish, and cut what is left after `drain_s`; return how many were cut."""
+        for server in self.servers:
+            server.close()
+        self.relay.drain()
+        try:
+            async with asyncio.timeout(drain_s):
+                while self.busy:  # noqa: ASYNC110 - it falls by many callbacks, none of which knows of draining
+                    await asyncio.sleep(DRAIN_POLL_S)
+        except TimeoutError:
+            pass
+        return self.relay.close()
+
+    @property
+    def probed(self) -> bool:
+        """Whether every pool's first round of probes is over."""
+        return all(pool.probed for pool in self.pools.values())
+
+    @property
+    def busy(self) -> int:
+        """Requests that are being served on balanced ports."""
+        return sum(downstream.busy for downstream in self.relay.downstreams)
+
+
+@asynccontextmanager
+async def open_worker(
+    plan: Plan,
+    config: Config,
+    sockets: Mapping[str, socket.socket],
+    database_url: str | None,
+    *,
+    log: FilteringBoundLogger,
+    writer: LogWriter,
+) -> AsyncIterator[Worker]:
+    """Serve every listener of the plan on its bound socket until the block ends."""
+    pools = _make_pools(plan)
+    async with asyncio.TaskGroup() as group:
+        relay = _make_relay(config, log, writer, group.create_task)
+        for pool in pools.values():
+            relay.stats_of(pool)
+        async with AsyncExitStack() as stack:
+            services = await stack.enter_async_context(open_services(plan, config, database_url, log, writer))
+            shared = Shared(config, relay, pools, lambda name: _tiers(plan, pools, name), services)
+            for listener in plan.listeners:
+                await stack.enter_async_context(open_door(listener, sockets[listener.name], shared))
+            probes = await stack.enter_async_context(open_client())
+            tasks = [group.create_task(watch(pool, probes, relay.observe)) for pool in pools.values()]
+            tasks += [group.create_task(relay.run()), group.create_task(services.watch())]
+            try:
+                yield Worker(relay, pools, shared.servers)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                relay.close()
+
+
+def _make_pools(plan: Plan) -> dict[str, Pool]:
+    return {name: _make_pool(resolved) for name, resolved in plan.pools.items() if not resolved.tiers}
+
+
+def _make_pool(resolved: ResolvedPool) -> Pool:
+    settings = resolved.settings
+    endpoints = [
+        Endpoint(one.name, one.host, one.port, settings.slots, settings.probe, one.absent) for one in resolved.endpoints
+    ]
+    return Pool(resolved.name, settings, endpoints, random.randrange, random.random)
+
+
+def _tiers(plan: Plan, pools: Mapping[str, Pool], name: str) -> Tiers:
+    """Return a pool's tiers; a pool of endpoints is its own only tier."""
+    return Tiers([pools[tier] for tier in plan.pools[name].tiers or (name,)])
+
+
+def _make_relay(
+    config: Config,
+    log: FilteringBoundLogger,
+    writer: LogWriter,
+    spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"],
+) -> Relay:
+    def on_change(pool: Pool, endpoint: Endpoint, why: str) -> None:
+        event = "endpoint_became_ready" if endpoint.ready else "endpoint_became_unready"
+        log.info(event, pool=pool.name, endpoint=endpoint.name, why=str(why))
+
+    return Relay(
+        settings=config.relay,
+        now=time.monotonic,
+        wall=time.time,
+        roll=random.randrange,
+        log_access=writer.put if config.log.access else None,
+        spawn=spawn,
+        on_change=on_change,
+    )

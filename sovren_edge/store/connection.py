@@ -1,0 +1,112 @@
+"""Owns the typed face of a PostgreSQL connection, and what counts as a database that is away.
+
+Must not know pools, schemas or migrations.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from http import HTTPStatus
+from typing import Any, Protocol, TypeAlias
+
+import asyncpg
+
+from sovren_edge.errors import EdgeError
+
+APPLICATION_NAME = "sovren-edge"
+_RETRY_AFTER_S = 5
+# A session that the server has ended, a moment before the connection is closed; a query then meets the server's last
+# words in the place of its answer, which asyncpg calls an internal error.
+_ENDED = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,
+)
+
+Value: TypeAlias = Any
+"""What a column holds: only its query knows."""
+
+Row: TypeAlias = Mapping[str, Value]
+"""A result's row by column names."""
+
+
+class Connection(Protocol):
+    """The part of asyncpg's connection that this program uses; parameters are written $1, $2, ..."""
+
+    async def fetch(self, query: str, *parameters: object) -> list[Row]:
+        """Return all rows."""
+        ...
+
+    async def fetchrow(self, query: str, *parameters: object) -> Row | None:
+        """Return the first row, if there is one."""
+        ...
+
+    async def fetchval(self, query: str, *parameters: object) -> Value:
+        """Return the first column of the first row, or None."""
+        ...
+
+    async def execute(self, query: str, *parameters: object) -> str:
+        """Run a statement, or without parameters several, and return the command's tag."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Return a block that commits at its end, and rolls back on an exception."""
+        ...
+
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Whether the connection is lost or closed."""
+        ...
+
+
+def server_settings(schema: str) -> dict[str, str]:
+    """Return the settings of every session of ours: it sees one schema alone, and UTC."""
+    return {"search_path": quoted(schema), "timezone": "UTC", "application_name": APPLICATION_NAME}
+
+
+def quoted(identifier: str) -> str:
+    """Return an identifier as SQL text."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Map whatever prevents that a connection is made, taken or given back to `database_unavailable`."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise unavailable() from error
+
+
+@contextmanager
+def connected(connection: Connection) -> Iterator[None]:
+    """Map the loss of this connection, and time-outs, to `database_unavailable`; other exceptions pass unchanged."""
+    try:
+        yield
+    except (TimeoutError, *_ENDED) as error:
+        raise unavailable() from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if _is_lost(connection):
+            raise unavailable() from error
+        raise
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # Its pool has taken a lost connection back, and then it answers no question.
+        return True
+
+
+def unavailable() -> EdgeError:
+    """Return the error of a caller whose request needs a database that is away."""
+    return EdgeError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "database_unavailable",
+        "The database is away or too busy at the moment.",
+        retry_after_s=_RETRY_AFTER_S,
+    )

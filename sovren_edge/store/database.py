@@ -1,0 +1,88 @@
+"""Owns the pool of connections to PostgreSQL.
+
+Must not know what is stored. A database that is away is no fault at the start: calls answer 503 until it is there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
+
+from sovren_edge.errors import EdgeError
+from sovren_edge.store.connection import Connection, Row, Value, connected, connecting, server_settings
+from sovren_edge.store.settings import DatabaseSettings
+
+
+class Database:
+    """A pool of connections; every call raises EdgeError 503 `database_unavailable` while the database is away."""
+
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    async def ready(self) -> bool:
+        """Whether the database answers."""
+        try:
+            return bool(await self.fetchval("SELECT true"))
+        except EdgeError:
+            return False
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Hold one connection; exceptions of the block pass unchanged, but for its connection's loss and time-outs."""
+        with connecting():
+            connection: Connection = await self._pool.acquire(timeout=self._timeout_s)
+        try:
+            with connected(connection):
+                yield connection
+        finally:
+            with connecting():
+                await self._pool.release(connection, timeout=self._timeout_s)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Hold one connection within a transaction, which an exception rolls back."""
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *parameters: object) -> list[Row]:
+        """Return all rows of a query."""
+        async with self.acquire() as connection:
+            return await connection.fetch(query, *parameters)
+
+    async def fetchrow(self, query: str, *parameters: object) -> Row | None:
+        """Return a query's first row, if there is one."""
+        async with self.acquire() as connection:
+            return await connection.fetchrow(query, *parameters)
+
+    async def fetchval(self, query: str, *parameters: object) -> Value:
+        """Return the first column of a query's first row, or None."""
+        async with self.acquire() as connection:
+            return await connection.fetchval(query, *parameters)
+
+    async def execute(self, query: str, *parameters: object) -> str:
+        """Run a statement and return its tag."""
+        async with self.acquire() as connection:
+            return await connection.execute(query, *parameters)
+
+
+@asynccontextmanager
+async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[Database]:
+    """Open a pool without connecting; sessions see the settings' schema alone."""
+    pool = asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=settings.connections,
+        timeout=settings.timeout_s,
+        command_timeout=settings.timeout_s,
+        server_settings=server_settings(settings.schema_name),
+    )
+    await pool
+    try:
+        yield Database(pool, settings.timeout_s)
+    finally:
+        # A pool whose closing is interrupted drops its connections.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.timeout_s):
+                await pool.close()

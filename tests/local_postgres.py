@@ -1,0 +1,16 @@
+"""A real PostgreSQL for tests, in a directory of its own."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sovren_edge.local.postgres import run_postgres
+
+
+@asynccontextmanager
+async def temporary_postgres() -> AsyncIterator[str]:
+    """Run a server and yield its URL; its data are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as directory:
+        async with run_postgres(Path(directory), 5432) as postgres:
+            yield postgres.url

@@ -1,0 +1,88 @@
+"""The pool against a real PostgreSQL."""
+
+import asyncpg
+import pytest
+
+from sovren_edge.errors import EdgeError
+from sovren_edge.store.database import Database, open_database
+from sovren_edge.store.settings import DatabaseSettings
+
+SETTINGS = DatabaseSettings(schema_name="sovren_edge", connections=2, timeout_s=0.5)
+END_OTHERS = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+async def test_sessions_see_our_schema_and_utc(database_url: str) -> None:
+    """Also after a session was used and reset."""
+    async with open_database(database_url, SETTINGS) as database:
+        assert await database.ready()
+        await database.execute("SET search_path TO public")
+        assert await database.fetchval("SHOW search_path") == '"sovren_edge"'
+        assert await database.fetchval("SHOW timezone") == "UTC"
+        assert await database.fetchval("SHOW application_name") == "sovren-edge"
+
+
+async def test_a_transaction_keeps_all_or_nothing(database_url: str) -> None:
+    """The block's own exception passes unchanged and rolls back."""
+    async with open_database(database_url, SETTINGS) as database:
+        await database.execute("CREATE SCHEMA sovren_edge; CREATE TABLE sovren_edge.t (id int PRIMARY KEY)")
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO t VALUES ($1)", 1)
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await fill_twice(database_url)
+        assert [row["id"] for row in await database.fetch("SELECT id FROM t")] == [1]
+        assert await database.fetchrow("SELECT id FROM t WHERE id = $1", 2) is None
+
+
+async def fill_twice(url: str) -> None:
+    """Insert a new row and one that exists, in one transaction."""
+    async with open_database(url, SETTINGS) as database, database.transaction() as connection:
+        await connection.execute("INSERT INTO t VALUES (2)")
+        await connection.execute("INSERT INTO t VALUES (1)")
+
+
+async def test_a_database_that_is_away_answers_503() -> None:
+    """Opening succeeds; every call says when to come back."""
+    async with open_database("postgresql://postgres@/postgres?host=%2Fnonexistent", SETTINGS) as database:
+        assert not await database.ready()
+        with pytest.raises(EdgeError) as away:
+            await database.fetchval("SELECT 1")
+        assert (away.value.problem.status, away.value.problem.reason) == (503, "database_unavailable")
+        assert away.value.problem.retry_after_s
+
+
+async def test_a_lost_connection_answers_503_and_the_next_call_works(database_url: str) -> None:
+    """The pool replaces what the server ended."""
+    async with open_database(database_url, SETTINGS) as database:
+        with pytest.raises(EdgeError):
+            await use_an_ended_connection(database)
+        assert await database.ready()
+
+
+async def use_an_ended_connection(database: Database) -> None:
+    """Query over a connection that the server has ended."""
+    async with database.acquire() as connection:
+        await connection.fetchval("SELECT 1")
+        await database.execute(END_OTHERS)
+        await connection.fetchval("SELECT 1")
+
+
+async def test_a_busy_pool_and_a_slow_query_answer_503(database_url: str) -> None:
+    """Nobody waits longer than the time-out."""
+    async with open_database(database_url, SETTINGS) as database:
+        async with database.acquire(), database.acquire():
+            with pytest.raises(EdgeError):
+                await database.fetchval("SELECT 1")
+        with pytest.raises(EdgeError):
+            await database.fetchval("SELECT pg_sleep(5)")
+        assert await database.ready()
+
+
+async def test_the_block_s_own_exceptions_pass(database_url: str) -> None:
+    """An OSError of the caller's is not the database's."""
+    async with open_database(database_url, SETTINGS) as database:
+        with pytest.raises(FileNotFoundError):
+            async with database.acquire():
+                raise FileNotFoundError

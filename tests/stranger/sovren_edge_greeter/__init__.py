@@ -1,0 +1,1 @@
+"""A service for sovren-edge that greets people."""
