@@ -38,10 +38,34 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_answered_at", "_attempts", "_body", "_body_complete", "_chunked_answer", "_close", "_connecting", "_door",
-        "_downstream", "_ended", "_endpoint", "_first_body_at", "_kept_whole", "_outgoing", "_lease", "_queue_s", "_received",
-        "_relay", "_repeated", "_request", "_sent", "_stale", "_started_at", "_status", "_streaming", "_tried",
-        "_upstream", "_waiter",
+        "_answered_at",
+        "_attempts",
+        "_body",
+        "_body_complete",
+        "_chunked_answer",
+        "_close",
+        "_connecting",
+        "_door",
+        "_downstream",
+        "_ended",
+        "_endpoint",
+        "_first_body_at",
+        "_kept_whole",
+        "_lease",
+        "_outgoing",
+        "_queue_s",
+        "_received",
+        "_relay",
+        "_repeated",
+        "_request",
+        "_sent",
+        "_stale",
+        "_started_at",
+        "_status",
+        "_streaming",
+        "_tried",
+        "_upstream",
+        "_waiter",
     )  # fmt: skip
 
     def __init__(

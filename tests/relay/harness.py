@@ -28,7 +28,7 @@ EVERYBODY = Networks([ip_network("127.0.0.0/8")])
 async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions of the outside, such as another process's socket
             await asyncio.sleep(0.002)
 
 
@@ -51,7 +51,7 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 def _ignore(_pool: Pool, _endpoint: Endpoint, _why: str) -> None:
-    """Changes of endpoints are read off the pool here."""
+    """Drop what is read off the pool here."""
 
 
 @dataclass

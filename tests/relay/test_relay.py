@@ -25,7 +25,8 @@ async def test_a_request_and_its_answer_pass() -> None:
     """The endpoint sees the request with the proxy's fields; the caller sees the answer with its own."""
     async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port])) as edge:
         answer = await edge.call(
-            b"GET /a?b=c HTTP/1.1\r\nHost: me\r\nX-Own: 1\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nX-Sovren-Debug: 1\r\n\r\n"
+            b"GET /a?b=c HTTP/1.1\r\nHost: me\r\nX-Own: 1\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n"
+            b"X-Sovren-Debug: 1\r\n\r\n"
         )
     head, body = one.requests[0]
     assert head.startswith(b"GET /a?b=c HTTP/1.1\r\nHost: me\r\nX-Own: 1\r\n")
@@ -301,9 +302,12 @@ async def test_a_request_without_an_answer_byte_is_repeated_elsewhere(
         await read_request(reader)
         writer.transport.abort()
 
-    async with backend(raw=dying) as bad, backend(lambda _h, _b: OK) as good:
-        async with front(make_pool("p", [bad.port, good.port], repeatable=repeatable)) as edge:
-            answer = await edge.call(GET.replace(b"GET", method))
+    async with (
+        backend(raw=dying) as bad,
+        backend(lambda _h, _b: OK) as good,
+        front(make_pool("p", [bad.port, good.port], repeatable=repeatable)) as edge,
+    ):
+        answer = await edge.call(GET.replace(b"GET", method))
     if repeated:
         assert answer.endswith(b"hello")
         assert edge.lines[0].attempts == 2
@@ -514,8 +518,8 @@ async def test_time_outs() -> None:
 
 async def test_addresses_that_may_not_call() -> None:
     """403 in JSON, before anything is read."""
-    async with backend(lambda _h, _b: OK) as one:
-        async with front(make_pool("p", [one.port]), allow=Networks([ip_network("10.0.0.0/8")])) as edge:
-            answer = await edge.call(GET)
+    strangers = Networks([ip_network("10.0.0.0/8")])
+    async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port]), allow=strangers) as edge:
+        answer = await edge.call(GET)
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["reason"] == "address_not_allowed"
