@@ -58,8 +58,8 @@ class Pool:
     def admit(self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY) -> Lease | Waiter | Refusal:
         """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later."""
         self.budget.requests += 1
-        # While others wait, no slot is free but one that was refused to all of them.
-        endpoint = None if self._queue and not tried else self._choose(tried)
+        # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
+        endpoint = self._choose(tried)
         if endpoint is not None:
             return self._lease(endpoint)
         if not self.can_serve(tried):
@@ -145,14 +145,17 @@ class Pool:
     def _settle(self) -> list[Event]:
         """Hand free slots to waiters in order; send away those whom no ready endpoint may serve."""
         events: list[Event] = []
+        full = False
         for waiter in self._queue:
+            if full and not waiter.tried:
+                continue
             endpoint = self._choose(waiter.tried)
             if endpoint is not None:
                 events.append(Granted(waiter, self._lease(endpoint)))
             elif not self.can_serve(waiter.tried):
                 events.append(Displaced(waiter))
             elif not waiter.tried:
-                break  # every slot is taken; the rest must wait too
+                full = True  # every slot is taken, and those who may not wait for one of them must still go
         for event in events:
             del self._queue[event.waiter]
         return events

@@ -12,6 +12,8 @@ from pools.endpoint import Endpoint
 from pools.health import REFUSED_INTERVAL_S, ProbeResult
 from pools.pool import Pool
 
+_GOOD = range(200, 300)
+
 
 class OnProbe(Protocol):
     """Takes one probe's result."""
@@ -44,7 +46,7 @@ async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResul
     url = f"http://{endpoint.address.decode()}{endpoint.probe.path}"
     try:
         async with asyncio.timeout(endpoint.probe.timeout_s), client.get(url, allow_redirects=False) as answer:
-            return ProbeResult.GOOD if answer.ok and answer.status < 300 else ProbeResult.BAD  # noqa: PLR2004 - 2xx
+            return ProbeResult.GOOD if answer.status in _GOOD else ProbeResult.BAD
     except TimeoutError:
         return ProbeResult.TIMED_OUT
     except aiohttp.ClientConnectorError:

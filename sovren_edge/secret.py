@@ -49,7 +49,7 @@ def _resolve(value: object, info: ValidationInfo) -> object:
     source = (info.context or {}).get("secrets")
     if not isinstance(source, SecretSource):
         raise ValueError("secrets cannot be read here")  # noqa: TRY004 - pydantic turns ValueErrors into faults
-    return SecretStr(source.read(value))
+    return source.read(value)
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_resolve)]

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from sovren_edge.cli.options import (
-    Chosen,
     config_option,
     find_config,
     find_state_dir,
@@ -21,17 +20,18 @@ from sovren_edge.cli.options import (
     local_option,
     node_option,
     offset_option,
+    refuse_both,
     state_option,
 )
 from sovren_edge.cli.show import show_findings, show_json, show_map
 from sovren_edge.cli.verify import verify as ask_all
-from sovren_edge.config.model import Config, HandlerListener
+from sovren_edge.config.histories import histories_of
+from sovren_edge.config.model import Config
 from sovren_edge.config.plan import make_plan
 from sovren_edge.config.portmap import port_map
 from sovren_edge.config.scope import Scope
 from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.process.serve import run
-from sovren_edge.store.history import History
 from sovren_edge.store.migrations import migrate as apply_migrations
 
 
@@ -60,9 +60,10 @@ def main() -> None:
 @state_option
 def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int, state_dir: Path | None) -> None:
     """Open a node's ports, or all of them here, until a signal."""
-    chosen, state_dir = Chosen(node, local), find_state_dir(state_dir, local=local)
+    refuse_both(node, local=local)
+    state_dir = find_state_dir(state_dir, local=local)
     config = load_whole(path, state_dir, local=local)
-    plan = make_plan(config, chosen.node, local=local, port_offset=port_offset)
+    plan = make_plan(config, node, local=local, port_offset=port_offset)
     sys.exit(run(plan, config, state_dir=state_dir, port_offset=port_offset))
 
 
@@ -73,10 +74,10 @@ def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int,
 @state_option
 def check(path: Path | None, node: str | None, *, local: bool, state_dir: Path | None) -> None:
     """Judge the configuration; report every fault at once."""
-    chosen = Chosen(node, local)
+    refuse_both(node, local=local)
     config = load_whole(path, find_state_dir(state_dir, local=local), local=local)
     if node is not None or local:
-        make_plan(config, chosen.node, local=local)
+        make_plan(config, node, local=local)
     click.echo(f"{find_config(path)} is sound: {_summary(config)}")
 
 
@@ -88,10 +89,10 @@ def check(path: Path | None, node: str | None, *, local: bool, state_dir: Path |
 @json_option
 def ports(path: Path | None, node: str | None, *, local: bool, port_offset: int, as_json: bool) -> None:
     """Print the map of ports."""
-    chosen = Chosen(node, local)
+    refuse_both(node, local=local)
     config = load_map(path, local=local)
     if node is not None or local:
-        rows = make_plan(config, chosen.node, local=local, port_offset=port_offset).map
+        rows = make_plan(config, node, local=local, port_offset=port_offset).map
     else:
         rows = port_map(config, Scope(config.nodes, None, local=False, port_offset=port_offset))
     if as_json:
@@ -111,8 +112,8 @@ def verify(
     path: Path | None, node: str | None, host: str | None, *, local: bool, port_offset: int, as_json: bool
 ) -> None:
     """Compare every open port's health, byte for byte."""
-    chosen = Chosen(node, local)
-    plan = make_plan(load_map(path, local=local), chosen.node, local=local, port_offset=port_offset)
+    refuse_both(node, local=local)
+    plan = make_plan(load_map(path, local=local), node, local=local, port_offset=port_offset)
     findings = asyncio.run(ask_all(plan, host))
     if as_json:
         show_json([asdict(finding) for finding in findings])
@@ -126,23 +127,13 @@ def verify(
 def migrate(path: Path | None) -> None:
     """Bring the configured handlers' tables up to date."""
     config = load_whole(path, find_state_dir(None, local=False), local=False)
-    histories, url = _histories(config), config.database.url
+    histories, url = histories_of(config), config.database.url
     # A configuration whose handlers keep tables is only sound with a URL.
     if not histories or url is None:
         click.echo("nothing to migrate: no configured handler keeps tables")
         return
     applied = asyncio.run(apply_migrations(url.get_secret_value(), config.database.schema_name, histories))
     click.echo("\n".join(f"applied {file}" for file in applied) or "nothing to migrate: every table is up to date")
-
-
-def _histories(config: Config) -> list[History]:
-    """Return one history for each handler that keeps tables, however many listeners it has."""
-    packages = {
-        listener.handler: type(config.handlers[name]).migrations
-        for name, listener in config.listeners.items()
-        if isinstance(listener, HandlerListener) and name in config.handlers
-    }
-    return [History(name, package) for name, package in packages.items() if package is not None]
 
 
 def _summary(config: Config) -> str:

@@ -4,7 +4,6 @@ Must not know any command.
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -35,17 +34,10 @@ state_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Which part of the map a command concerns."""
-
-    node: str | None
-    local: bool
-
-    def __post_init__(self) -> None:
-        """Refuse two answers to one question."""
-        if self.local and self.node is not None:
-            raise click.UsageError("--node and --local exclude each other")
+def refuse_both(node: str | None, *, local: bool) -> None:
+    """Refuse two answers to one question: which part of the map a command concerns."""
+    if local and node is not None:
+        raise click.UsageError("--node and --local exclude each other")
 
 
 def find_config(path: Path | None) -> Path:

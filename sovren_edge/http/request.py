@@ -8,12 +8,14 @@ Must not know connections, endpoints or clocks. Rules: RFC 9110 section 7.6, RFC
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import httptools
 
 VIA = b"1.1 sovren-edge"
+# As many as other proxies take; without a limit, a head of nothing but short fields would hold the loop for long.
+FIELDS_LIMIT = 100
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 _LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
@@ -24,9 +26,11 @@ _FIELD = re.compile(
     re.IGNORECASE,
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(/?[^#]*)", re.IGNORECASE)
+# No user stands before the host: RFC 9110 section 4.2.4 has such a target treated as an error.
+_ABSOLUTE = re.compile(rb"https?://([^/?#@]+)((?:[/?][^#]*)?)", re.IGNORECASE)
+_TOKEN = re.compile(rb"[^\t ,]+")
 # Framing and routing are ours: a Connection field cannot take them out of a message.
-_NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"host", b"content-length", b""})
+_NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"host", b"content-length"})
 
 
 class HeadError(ValueError):
@@ -91,6 +95,8 @@ def parse_request(head: bytes, *, trusted: bool) -> RequestHead:
         raise HeadError("malformed_request", "The request line is not METHOD, target and HTTP/1.1.")
     if line[3] != b"1":
         raise HeadError("unsupported_version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.", 505)
+    if too_many_fields(head):
+        raise HeadError("head_too_large", f"A request's head has at most {FIELDS_LIMIT} fields.", 431)
     parser = httptools.HttpRequestParser(_NO_CALLBACKS)
     try:
         parser.feed_data(head)
@@ -129,8 +135,11 @@ def _read_fields(request: RequestHead, head: bytes, at: int, *, trusted: bool) -
         request.kept.append(head[at:end])
     if request.hosts > 1 or (not request.hosts and request.minor):
         raise HeadError("malformed_request", "A request names its Host exactly once.")
-    if request.nominated:
-        _drop(request, set(request.nominated) - _NOT_NOMINATED)
+    names = set(request.nominated) - _NOT_NOMINATED
+    if names:
+        request.kept = without_fields(request.kept, names)
+        # What is dropped is no longer known from before: forward_request says it anew.
+        request.forwarded -= names
 
 
 def _read_length(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - one form for all readers
@@ -145,7 +154,7 @@ def _read_host(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # n
 
 
 def _read_connection(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
-    request.nominated.extend(token.strip().lower() for token in value.split(b","))
+    request.nominated.extend(tokens(value))
     return False
 
 
@@ -193,12 +202,20 @@ _READERS: dict[bytes, Callable[[RequestHead, bytes, bool], bool]] = {
 }
 
 
-def _drop(request: RequestHead, names: set[bytes]) -> None:
-    """Drop the fields that the Connection field nominates."""
-    if not names:
-        return
-    pattern = rb"\r\n(?:" + b"|".join(re.escape(name) for name in names) + rb"):[^\r]*"
-    request.kept[:] = [re.sub(pattern, b"", piece, flags=re.IGNORECASE) for piece in request.kept]
+def too_many_fields(head: bytes) -> bool:
+    """Whether a whole head has more fields than are taken; beside them it has a first line and an empty one."""
+    return head.count(b"\r\n") > FIELDS_LIMIT + 2
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """Return the tokens of a list, in lower case."""
+    return _TOKEN.findall(value.lower())
+
+
+def without_fields(kept: Iterable[bytes], names: set[bytes]) -> list[bytes]:
+    """Return raw field lines, each behind its CRLF, but for those that the Connection field nominates."""
+    lines = (line for run in kept for line in run.split(b"\r\n")[1:])
+    return [b"\r\n" + line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
 def _check_target(request: RequestHead) -> None:

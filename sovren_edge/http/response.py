@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from sovren_edge.http.framing import BodyReader, ChunkedReader, SizedReader, UntilCloseReader
-from sovren_edge.http.request import VIA
+from sovren_edge.http.request import FIELDS_LIMIT, VIA, tokens, too_many_fields, without_fields
 
 _LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?\r\n")
 _FIELD = re.compile(
@@ -17,7 +17,8 @@ _FIELD = re.compile(
     rb"|upgrade|via|x-request-id|x-sovren-[!-9;-~]*):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
-_NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b""})
+# Framing is ours: a Connection field cannot take it out of a message.
+_NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"content-length"})
 NO_CONTENT, NOT_MODIFIED = 204, 304
 
 
@@ -63,6 +64,8 @@ def parse_response(head: bytes) -> ResponseHead:
     line = _LINE.match(head)
     if line is None:
         raise ResponseError("the status line is malformed")
+    if too_many_fields(head):
+        raise ResponseError(f"the head has more than {FIELDS_LIMIT} fields")
     parser = httptools.HttpResponseParser(_NO_CALLBACKS)
     try:
         parser.feed_data(head)
@@ -87,11 +90,11 @@ def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
             response.length = int(value)
             continue
         if name == b"transfer-encoding":
-            if value.lower() != b"chunked":
-                raise ResponseError("a transfer coding other than chunked")
+            if value.lower() != b"chunked" or response.chunked or not response.minor:
+                raise ResponseError("a transfer coding other than chunked, once, in HTTP/1.1")
             response.chunked = True
         elif name == b"connection":
-            nominated.extend(token.strip().lower() for token in value.split(b","))
+            nominated.extend(tokens(value))
         elif name == b"via":
             response.via = response.via + b", " + value if response.via else value
         if match.start() > at:
@@ -100,9 +103,9 @@ def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
     if at < end:
         kept.append(head[at:end])
     response.keep_alive = b"close" not in nominated and (response.minor > 0 or b"keep-alive" in nominated)
-    if nominated and (names := set(nominated) - _NOT_NOMINATED):
-        pattern = rb"\r\n(?:" + b"|".join(re.escape(name) for name in names) + rb"):[^\r]*"
-        response.kept[1:] = [re.sub(pattern, b"", piece, flags=re.IGNORECASE) for piece in response.kept[1:]]
+    names = set(nominated) - _NOT_NOMINATED
+    if names:
+        kept[1:] = without_fields(kept[1:], names)
 
 
 def forward_response(response: ResponseHead, *, request_id: bytes, chunked: bool, close: bool) -> bytes:

@@ -16,7 +16,8 @@ from socket import socket
 import uvloop
 from structlog.typing import FilteringBoundLogger
 
-from sovren_edge.config.model import Config, HandlerListener
+from sovren_edge.config.histories import histories_of
+from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
 from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.local.stack import open_stack
@@ -103,7 +104,7 @@ async def _drain(worker: Worker, drain_s: float, now: asyncio.Event) -> int:
 @asynccontextmanager
 async def _open_database(call: Call) -> AsyncIterator[str | None]:
     """Yield the database's URL: the local stack's, or the configured one; its schema suits this program."""
-    histories = histories_of(call.plan)
+    histories = histories_of(call.config)
     schema = call.config.database.schema_name
     if call.plan.local:
         postgres_port = POSTGRES_PORT + call.port_offset
@@ -131,16 +132,6 @@ async def _check_schema(call: Call, url: str, histories: list[History]) -> None:
         return
     if faults:
         raise StartupError("\n".join(faults))
-
-
-def histories_of(plan: Plan) -> list[History]:
-    """Return the migrations of the plan's handlers, one history per handler class."""
-    packages = {
-        listener.settings.handler: type(listener.handler).migrations
-        for listener in plan.listeners
-        if isinstance(listener.settings, HandlerListener) and listener.handler is not None
-    }
-    return [History(name, package) for name, package in packages.items() if package is not None]
 
 
 async def _announce(call: Call, worker: Worker, stop: asyncio.Event) -> None:

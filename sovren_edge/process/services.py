@@ -66,13 +66,16 @@ async def open_services(
         database = None
         if handled and database_url is not None:
             database = await stack.enter_async_context(open_database(database_url, config.database))
-        yield Services(log, writer, http, _doors(plan), database)
+        yield Services(log, writer, http, _doors(plan, config), database)
 
 
-def _doors(plan: Plan) -> dict[str, str]:
-    """Return each service's first door; one bound to all addresses is called over loopback."""
+def _doors(plan: Plan, config: Config) -> dict[str, str]:
+    """Return each service's first door: here over loopback where it is bound to all addresses, else on its node."""
     doors: dict[str, str] = {}
     for listener in plan.listeners:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.bind, listener.bind)
         doors.setdefault(listener.service or listener.name, f"{host}:{listener.port}")
+    for name, elsewhere in config.listeners.items():
+        if not elsewhere.planned and elsewhere.node is not None:
+            doors.setdefault(elsewhere.service or name, f"{config.nodes[elsewhere.node]}:{elsewhere.port}")
     return doors

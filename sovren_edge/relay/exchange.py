@@ -356,11 +356,13 @@ class Exchange:
             # A kept connection that was closed under our feet says nothing about the endpoint.
             self._stale = True
             return True
-        tried = self._tried | {lease.endpoint}
-        if self._repeated or not self._door.tiers.can_serve(tried) or not lease.pool.budget.take(self._relay.now()):
+        if self._repeated or not lease.pool.budget.take(self._relay.now()):
             return False
         self._repeated = True
-        self._tried = tried
+        tried = self._tried | {lease.endpoint}
+        if self._door.tiers.can_serve(tried):
+            self._tried = tried
+        # Otherwise there is no elsewhere: the same endpoint answers now, or refuses to connect and is known as down.
         return True
 
     def _break(self, reason: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 from sovren_edge.config.fault import ConfigurationError, Fault, nearest, one_of
 from sovren_edge.config.load import load_config
 from sovren_edge.secret import SecretSource
-from tests.config.conftest import Judge, Load
 from tests.config.config_texts import ECHO, MINIMAL, TWO_NODES
+from tests.config.conftest import Judge, Load
 
 EVERYTHING = """
 [nodes]

@@ -1,0 +1,160 @@
+"""Owns the proof that a proxy did its work: the lines of its log, its own counters, the fields that reached the models.
+
+Must not know CPU time or rates.
+"""
+
+import http.client
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from load import CONNECTIONS
+from models import SEEN
+from processes import BenchError, wait_until
+from proxies import Proxy
+
+START_S = 20
+SETTLE_S = 5
+
+_REQUESTS = re.compile(rb"^http_requests_total\{.*\} ([0-9]+)$", re.MULTILINE)
+_CONNECTIONS = re.compile(rb"^edge_connections\{.*\} ([0-9]+)$", re.MULTILINE)
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """Ask for a page on a connection of its own; return its status and body, or status 0 when nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except OSError:
+        return 0, b""
+    finally:
+        connection.close()
+
+
+class RequestLog:
+    """Counts the requests in a growing log file."""
+
+    def __init__(self, path: Path, mark: bytes) -> None:
+        self._path = path
+        self._mark = mark
+        self._offset = 0
+        self._lines = 0
+
+    def count(self) -> int:
+        """Return how many requests were ever logged here."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._offset += len(whole) + len(end)
+        self._lines += whole.count(self._mark)
+        return self._lines
+
+    def drop(self) -> None:
+        """Give the disk back what is counted; the writer appends, and nothing is on its way."""
+        os.truncate(self._path, 0)
+        self._offset = 0
+
+
+class Counters:
+    """Reads the edge's own counters; its pages count as requests too, so those asked for here are taken off."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._asked = 0
+
+    def read(self) -> tuple[int, int]:
+        """Return the requests that were relayed since the start, and the open connections without this one."""
+        status, page = get(self._port, "/metrics")
+        if status != http.HTTPStatus.OK:
+            raise BenchError(f"/metrics on port {self._port} answered {status}")
+        relayed = sum(map(int, _REQUESTS.findall(page))) - self._asked
+        self._asked += 1
+        return relayed, sum(map(int, _CONNECTIONS.findall(page))) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How many requests a proxy knows of since its start: by its log, and by its counters. None: it keeps none."""
+
+    logged: int | None
+    counted: int | None
+
+    def since(self, before: "Known") -> "Known":
+        """Return what has come since then."""
+        return Known(_minus(self.logged, before.logged), _minus(self.counted, before.counted))
+
+    def faults(self, completed: int) -> list[str]:
+        """Return what contradicts that `completed` requests were answered.
+
+        wrk stops in the middle: one request a connection may be open then, which the proxy knows and wrk does not count.
+        """
+        told = {"logged": self.logged, "counted in /metrics": self.counted}
+        wrong = [
+            f"{number} requests {how}, {completed} answered"
+            for how, number in told.items()
+            if number is not None and not 0 <= number - completed <= CONNECTIONS
+        ]
+        if self.counted is not None and self.counted != self.logged:
+            wrong.append(f"{self.logged} requests logged, {self.counted} counted in /metrics")
+        return wrong
+
+
+def _minus(now: int | None, before: int | None) -> int | None:
+    return None if now is None or before is None else now - before
+
+
+class Witness:
+    """What one running proxy knows of its requests."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._log = RequestLog(proxy.log, proxy.log_mark) if proxy.log is not None else None
+        self._counters = Counters(proxy.port) if proxy.metrics else None
+        self._known = Known(None, None)
+
+    def wait_logged(self, before: Known, completed: int) -> None:
+        """Wait until the answered requests are in the log: writing it is part of a request's work."""
+        log = self._log
+        if log is not None:
+            wait_until(lambda: log.count() - (before.logged or 0) >= completed, SETTLE_S)
+
+    def settle(self) -> Known:
+        """Wait until no request is open and all are in the log; return what is known then, agreeing or not."""
+        wait_until(self._settled, SETTLE_S)
+        if self._log is not None:
+            self._log.drop()
+        return self._known
+
+    def _settled(self) -> bool:
+        """Return whether the counters agree with the log or, where there are none, whether the log has come to rest."""
+        before = self._known
+        logged = self._log.count() if self._log is not None else None
+        if self._counters is None:
+            self._known = Known(logged, None)
+            return self._known == before
+        counted, connections = self._counters.read()
+        self._known = Known(logged, counted)
+        return connections == 0 and (logged is None or logged == counted)
+
+
+def fields_seen(proxy: Proxy) -> dict[str, str]:
+    """Wait until a proxy relays; return the fields it adds as a model saw them. Raises BenchError without them."""
+    pages: list[bytes] = []
+
+    def relays() -> bool:
+        status, page = get(proxy.port, SEEN)
+        pages.append(page)
+        return status == http.HTTPStatus.OK
+
+    if not wait_until(relays, START_S):
+        said = proxy.output.with_suffix(".err")
+        text = said.read_text(errors="replace").strip() if said.exists() else ""
+        raise BenchError(f"{proxy.name} does not relay on port {proxy.port}. It said: {text or 'nothing'}")
+    seen: dict[str, str] = orjson.loads(pages[-1])
+    missing = [name for name in proxy.adds if not seen[name]]
+    if missing:
+        raise BenchError(f"{proxy.name} did not add {', '.join(missing)}")
+    return {name: seen[name] for name in proxy.adds}
