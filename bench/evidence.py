@@ -90,7 +90,7 @@ class Known:
     def faults(self, completed: int) -> list[str]:
         """Return what contradicts that `completed` requests were answered.
 
-        wrk stops in the middle: one request a connection may be open then, which the proxy knows and wrk does not count.
+        wrk stops in the middle: a request may be open on each connection then, known to the proxy and not counted by wrk.
         """
         told = {"logged": self.logged, "counted in /metrics": self.counted}
         wrong = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from processes import BenchError
 
 CONNECTIONS = 64
 OVERTIME_S = 10
@@ -31,7 +32,10 @@ class Outcome:
 
 
 def run_load(wrk: str, kind: str, port: int, seconds: int) -> Outcome:
-    """Send requests of one kind over every connection, each as soon as the one before it is answered."""
+    """Send requests of one kind over every connection, each as soon as the one before is answered.
+
+    Raises BenchError when nobody listens.
+    """
     command = [
         wrk,
         "-t",
@@ -44,5 +48,7 @@ def run_load(wrk: str, kind: str, port: int, seconds: int) -> Outcome:
         str(Path(__file__).with_name("load.lua")),
     ]
     command += [f"http://127.0.0.1:{port}/v1/speech", "--", kind]
-    said = subprocess.run(command, capture_output=True, check=True, timeout=seconds + OVERTIME_S).stdout
-    return Outcome(**orjson.loads(said.splitlines()[-1]))
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=seconds + OVERTIME_S)
+    if ended.returncode:
+        raise BenchError(f"wrk failed on port {port}: {ended.stderr.decode(errors='replace').strip()}")
+    return Outcome(**orjson.loads(ended.stdout.splitlines()[-1]))

@@ -56,7 +56,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One proxy: the file and the mark in each line if it logs requests, the fields it adds, whether it has /metrics."""
+    """One proxy; `log_mark` is in each line of `log` that is a request, `adds` are the fields that it adds to one."""
 
     name: str
     port: int

@@ -50,7 +50,7 @@ def _cpu_model() -> str:
 
 def _versions() -> Iterator[str]:
     yield f"Python {platform.python_version()}"
-    yield _said([str(Path(sys.executable).with_name("sovren-edge")), "--version"], r"^(.+)$", "sovren-edge, {}")
+    yield _said([str(Path(sys.executable).with_name("sovren-edge")), "--version"], r"version (\S+)", "sovren-edge {}")
     for name, pattern in (("haproxy", r"version (\S+)"), ("nginx", r"nginx/(\S+)"), ("wrk", r"wrk (\S+)")):
         program = find_program(name)
         yield _said([program, "-v"], pattern, name + " {}") if program else f"{name} is not installed"
@@ -66,7 +66,7 @@ def _said(command: Sequence[str], pattern: str, form: str) -> str:
 def make_table(runs: Iterable[Run]) -> Iterator[str]:
     """Yield a Markdown table: CPU time in microseconds per request, and its median beside plain HAProxy's."""
     counting = [run for run in runs if not run.faults]
-    yield "| request | proxy | runs | CPU µs, min | median | max | × HAProxy | requests/s | p99 ms |"
+    yield "| request | proxy | runs | CPU µs, min | median | max | of HAProxy | requests/s | p99 ms |"
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
     for kind in KINDS:
         of_kind = [run for run in counting if run.kind == kind]

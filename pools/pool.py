@@ -93,7 +93,7 @@ class Pool:
             self._eject(endpoint, now)
         elif outcome is Outcome.REFUSED:
             endpoint.health.refuse()
-        return self._settle() if self._queue else ()
+        return self._settle(lost=not endpoint.ready) if self._queue else ()
 
     def observe(self, endpoint: Endpoint, result: ProbeResult, now: float) -> tuple[bool, Sequence[Event]]:
         """Take a probe's result; return whether the endpoint's health flipped, and what follows."""
@@ -142,8 +142,11 @@ class Pool:
         if may_eject(ejected, len(self.endpoints)):
             endpoint.outlier.eject(now, self._jitter())
 
-    def _settle(self) -> list[Event]:
-        """Hand free slots to waiters in order; send away those whom no ready endpoint may serve."""
+    def _settle(self, *, lost: bool = True) -> list[Event]:
+        """Hand free slots to waiters in order; send away those whom no ready endpoint may serve.
+
+        Unless an endpoint may have been `lost`, nobody is to be sent away, and the first who must wait ends the search.
+        """
         events: list[Event] = []
         full = False
         for waiter in self._queue:
@@ -155,7 +158,9 @@ class Pool:
             elif not self.can_serve(waiter.tried):
                 events.append(Displaced(waiter))
             elif not waiter.tried:
-                full = True  # every slot is taken, and those who may not wait for one of them must still go
+                full = True  # every slot is taken, but those who may have none of them are still sent away
+                if not lost:
+                    break
         for event in events:
             del self._queue[event.waiter]
         return events

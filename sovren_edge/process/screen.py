@@ -23,6 +23,7 @@ def print_screen(plan: Plan, state_dir: Path, pools: Mapping[str, Pool], console
     where = f"everything on 127.0.0.1, state in {state_dir}" if plan.local else f"node {plan.node or '(the only one)'}"
     console.print(f"\n[bold]sovren-edge {version('sovren-edge')}[/bold] serves: {where}\n")
     console.print(_ports(plan))
+    console.print()
     if pools:
         console.print(_pools(pools))
     console.print(_next(plan), highlight=False, soft_wrap=True, markup=False)
@@ -45,12 +46,12 @@ def _serves(plan: Plan, listener: PlannedListener) -> str:
 
 
 def _pools(pools: Mapping[str, Pool]) -> Table:
-    table = Table("pool", "ready", "slots", "endpoints", box=None, padding=(1, 2, 0, 0), header_style="dim")
+    table = Table("pool", "ready", "slots", "endpoints", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for pool in pools.values():
         present = [endpoint for endpoint in pool.endpoints if not endpoint.absent]
         ready = f"{sum(endpoint.ready for endpoint in present)} of {len(present)}" if present else "absent here"
-        names = " ".join(f"{endpoint.name}:{endpoint.port}" for endpoint in pool.endpoints)
-        table.add_row(pool.name, ready, str(sum(endpoint.slots for endpoint in present)), names)
+        where = " ".join(endpoint.address.decode() for endpoint in pool.endpoints)
+        table.add_row(pool.name, ready, str(sum(endpoint.slots for endpoint in present)), where)
     return table
 
 

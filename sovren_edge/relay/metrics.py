@@ -70,6 +70,7 @@ def describe_pool(pool: Pool, stats: PoolStats) -> dict[str, object]:
 def _describe_endpoint(endpoint: Endpoint, stats: EndpointStats) -> dict[str, object]:
     return {
         "name": endpoint.name,
+        "address": endpoint.address.decode(),
         "slots": endpoint.slots,
         "inflight": endpoint.inflight,
         "absent": endpoint.absent,
