@@ -17,6 +17,7 @@ from proxies import Proxy
 
 START_S = 20
 SETTLE_S = 5
+LAST_LINES = 5
 
 _REQUESTS = re.compile(rb"^http_requests_total\{.*\} ([0-9]+)$", re.MULTILINE)
 _CONNECTIONS = re.compile(rb"^edge_connections\{.*\} ([0-9]+)$", re.MULTILINE)
@@ -90,7 +91,7 @@ class Known:
     def faults(self, completed: int) -> list[str]:
         """Return what contradicts that `completed` requests were answered.
 
-        wrk stops in the middle: a request may be open on each connection then, known to the proxy and not counted by wrk.
+        wrk stops in the middle: each connection may have a request open then, known to the proxy and not to wrk.
         """
         told = {"logged": self.logged, "counted in /metrics": self.counted}
         wrong = [
@@ -151,8 +152,8 @@ def fields_seen(proxy: Proxy) -> dict[str, str]:
 
     if not wait_until(relays, START_S):
         said = proxy.output.with_suffix(".err")
-        text = said.read_text(errors="replace").strip() if said.exists() else ""
-        raise BenchError(f"{proxy.name} does not relay on port {proxy.port}. It said: {text or 'nothing'}")
+        last = "\n".join(said.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        raise BenchError(f"{proxy.name} does not relay on port {proxy.port}. The last it said:\n{last or 'nothing'}")
     seen: dict[str, str] = orjson.loads(pages[-1])
     missing = [name for name in proxy.adds if not seen[name]]
     if missing:

@@ -36,17 +36,8 @@ def run_load(wrk: str, kind: str, port: int, seconds: int) -> Outcome:
 
     Raises BenchError when nobody listens.
     """
-    command = [
-        wrk,
-        "-t",
-        "1",
-        "-c",
-        str(CONNECTIONS),
-        "-d",
-        f"{seconds}s",
-        "-s",
-        str(Path(__file__).with_name("load.lua")),
-    ]
+    script = str(Path(__file__).with_name("load.lua"))
+    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script]
     command += [f"http://127.0.0.1:{port}/v1/speech", "--", kind]
     ended = subprocess.run(command, capture_output=True, check=False, timeout=seconds + OVERTIME_S)
     if ended.returncode:

@@ -30,6 +30,8 @@ class Pool:
         self._jitter = jitter
         # A dictionary is an ordered set: a caller that leaves is removed without a search.
         self._queue: dict[Waiter, None] = {}
+        # Kept, not asked for at each request: readiness changes seldom, and only through this class.
+        self._ready: list[Endpoint] = []
 
     @property
     def inflight(self) -> int:
@@ -53,7 +55,7 @@ class Pool:
 
     def can_serve(self, tried: frozenset[Endpoint]) -> bool:
         """Whether an endpoint is ready that is not among those tried."""
-        return any(endpoint.ready and endpoint not in tried for endpoint in self.endpoints)
+        return bool(self._ready) if not tried else any(endpoint not in tried for endpoint in self._ready)
 
     def admit(self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY) -> Lease | Waiter | Refusal:
         """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later."""
@@ -93,6 +95,7 @@ class Pool:
             self._eject(endpoint, now)
         elif outcome is Outcome.REFUSED:
             endpoint.health.refuse()
+            self._refresh()
         return self._settle(lost=not endpoint.ready) if self._queue else ()
 
     def observe(self, endpoint: Endpoint, result: ProbeResult, now: float) -> tuple[bool, Sequence[Event]]:
@@ -101,26 +104,32 @@ class Pool:
         if result is ProbeResult.TIMED_OUT and busy:
             return False, ()
         flipped = endpoint.health.observe(result)
+        self._refresh()
         return flipped, self._settle()
 
     def enable(self, endpoint: Endpoint, *, enabled: bool) -> Sequence[Event]:
         """Let an endpoint take leases, or drain it."""
         endpoint.enabled = enabled
+        self._refresh()
         return self._settle()
 
     def join(self, endpoint: Endpoint) -> None:
         """Take in an endpoint; it serves after its first good probe."""
         self.endpoints.append(endpoint)
+        self._refresh()
 
     def remove(self, endpoint: Endpoint) -> Sequence[Event]:
         """Forget an endpoint; its open leases end by themselves."""
         self.endpoints.remove(endpoint)
+        self._refresh()
         return self._settle()
 
     def tick(self, now: float) -> Sequence[Event]:
         """Let time pass: ejections end, and who has waited too long is told."""
         self.budget.fade(now)
         ended = [endpoint for endpoint in self.endpoints if endpoint.outlier.end(now)]
+        if ended:
+            self._refresh()
         expired: list[Event] = []
         for waiter in self._queue:
             if now - waiter.since < self.settings.queue.timeout_s:
@@ -135,12 +144,16 @@ class Pool:
         return Lease(self, endpoint)
 
     def _choose(self, tried: frozenset[Endpoint]) -> Endpoint | None:
-        return least_inflight((e for e in self.endpoints if e.ready and e not in tried), self._roll)
+        return least_inflight([e for e in self._ready if e not in tried] if tried else self._ready, self._roll)
 
     def _eject(self, endpoint: Endpoint, now: float) -> None:
         ejected = sum(other.outlier.ejected for other in self.endpoints)
         if may_eject(ejected, len(self.endpoints)):
             endpoint.outlier.eject(now, self._jitter())
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._ready = [endpoint for endpoint in self.endpoints if endpoint.ready]
 
     def _settle(self, *, lost: bool = True) -> list[Event]:
         """Hand free slots to waiters in order; send away those whom no ready endpoint may serve.

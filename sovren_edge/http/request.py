@@ -50,6 +50,8 @@ class RequestHead:
     method: str
     target: bytes
     minor: int
+    # The target without its query.
+    path: str = ""
     kept: list[bytes] = field(default_factory=list)
     host: bytes = b""
     length: int = 0
@@ -61,11 +63,6 @@ class RequestHead:
     via: bytes = b""
     hosts: int = 0
     nominated: list[bytes] = field(default_factory=list)
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition(b"?")[0].decode("ascii")
 
     @property
     def keep_alive(self) -> bool:
@@ -111,6 +108,7 @@ def parse_request(head: bytes, *, trusted: bool) -> RequestHead:
     request = RequestHead(line[1].decode(), line[2], int(line[4]))
     _read_fields(request, head, line.end() - 2, trusted=trusted)
     _check_target(request)
+    request.path = request.target.partition(b"?")[0].decode()
     return request
 
 
@@ -165,7 +163,8 @@ def _read_request_id(request: RequestHead, value: bytes, _trusted: bool) -> bool
 
 
 def _read_via(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
-    request.via = request.via + b", " + value if request.via else value
+    if value:
+        request.via = request.via + b", " + value if request.via else value
     return False
 
 

@@ -95,7 +95,7 @@ def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
             response.chunked = True
         elif name == b"connection":
             nominated.extend(tokens(value))
-        elif name == b"via":
+        elif name == b"via" and value:
             response.via = response.via + b", " + value if response.via else value
         if match.start() > at:
             kept.append(head[at : match.start()])

@@ -124,7 +124,7 @@ async def _open_relayed(
     relay = shared.relay
     shared.sources.append(own)
     allow, trusted = Networks(listener.settings.allow), Networks(shared.config.edge.trusted)
-    door = Door(listener.name, tiers, pages, allow, trusted, stats)
+    door = Door(listener.name, tiers, pages, allow, trusted, stats, alone=not tiers.pools)
     server = await asyncio.get_running_loop().create_server(lambda: Downstream(relay, door), sock=listening)
     shared.servers.append(server)
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WRITE_BUFFER = 128 * 1024
 JOIN_LIMIT = 16 * 1024
 PIPELINE_BUFFER = 64 * 1024
+OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/status"})
 CLOSE_WAIT = 8
 
 
@@ -134,7 +135,9 @@ class Downstream(asyncio.Protocol):
         self.relay.timers.keepalive.stop(self)
         if not request.request_id:
             request.request_id = self.relay.make_request_id()
-        answer = self.door.pages.answer(request.method, request.path, self.address)
+        door = self.door
+        own = request.path in OWN_PATHS or door.alone
+        answer = door.pages.answer(request.method, request.path, self.address) if own else None
         if answer is not None:
             self._answer_page(request, answer, now)
             return data[end:]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from pools.endpoint import Endpoint
+    from sovren_edge.observe.stats import EndpointStats
     from sovren_edge.relay.downstream import Downstream
     from sovren_edge.relay.relay import Door, Relay
     from sovren_edge.relay.upstream import Upstream
@@ -61,6 +62,7 @@ class Exchange:
         "_sent",
         "_stale",
         "_started_at",
+        "_stats",
         "_status",
         "_streaming",
         "_tried",
@@ -86,6 +88,7 @@ class Exchange:
         self._tried: frozenset[Endpoint] = NOBODY
         self._attempts = 0
         self._endpoint = ""
+        self._stats: EndpointStats
         self._repeated = False
         self._stale = False
         self._waiter: Waiter | None = None
@@ -199,8 +202,10 @@ class Exchange:
         self._lease = lease
         self._attempts += 1
         self._endpoint = lease.endpoint.name
+        stats = self._relay.stats_of(lease.pool)
+        self._stats = stats.endpoints[lease.endpoint.name]
         if self._attempts == 1:
-            self._relay.stats_of(lease.pool).queue_wait.observe(self._queue_s)
+            stats.queue_wait.observe(self._queue_s)
         upstream = self._relay.connections.take(lease.endpoint)
         if upstream is not None:
             self._send(upstream, lease)
@@ -255,11 +260,10 @@ class Exchange:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        stats = self._relay.stats_of(lease.pool).endpoints[lease.endpoint.name]
-        stats.attempts[outcome] += 1
+        self._stats.attempts[outcome] += 1
         now = self._relay.now()
         if outcome is Outcome.SUCCEEDED:
-            stats.duration.observe(now - self._started_at)
+            self._stats.duration.observe(now - self._started_at)
         self._relay.release(lease, outcome, now)
 
     # --- the answer: told by the upstream connection
@@ -301,7 +305,7 @@ class Exchange:
             lease.endpoint.active_at = now
             if not self._sent and self._status < SERVER_ERROR:
                 self._first_body_at = now
-                relay.stats_of(lease.pool).endpoints[lease.endpoint.name].ttfa.observe(now - self._started_at)
+                self._stats.ttfa.observe(now - self._started_at)
         self._sent += sum(map(len, pieces))
         self._outgoing += chunk(pieces) if self._chunked_answer else pieces
 

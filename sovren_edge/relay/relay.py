@@ -48,6 +48,8 @@ class Door:
     allow: Networks
     trusted: Networks
     stats: ListenerStats
+    # A door without tiers has pages only.
+    alone: bool = False
     scheme: bytes = b"http"
 
 

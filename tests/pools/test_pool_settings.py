@@ -1,0 +1,26 @@
+"""What a pool's table may say."""
+
+import pytest
+from pydantic import ValidationError
+
+from pools.settings import PoolSettings, ProbeSettings
+
+
+@pytest.mark.parametrize("table", [{}, {"endpoints": ("a:1",), "tiers": ("b",)}])
+def test_a_pool_has_endpoints_or_tiers(table: dict[str, tuple[str, ...]]) -> None:
+    """Never both, never neither."""
+    with pytest.raises(ValidationError, match="either endpoints or tiers"):
+        PoolSettings.model_validate(table)
+
+
+@pytest.mark.parametrize("table", [{"endpoints": ("a:1",)}, {"tiers": ("b",)}])
+def test_one_of_the_two_is_enough(table: dict[str, tuple[str, ...]]) -> None:
+    """Everything else has a default."""
+    assert PoolSettings.model_validate(table).slots == 64
+
+
+@pytest.mark.parametrize("path", ["health", "/a b", "/a\r\nX: y", ""])
+def test_a_probe_path_is_a_path(path: str) -> None:
+    """It starts with a slash and holds nothing that could end a request line."""
+    with pytest.raises(ValidationError, match="path"):
+        ProbeSettings(path=path)
