@@ -66,7 +66,7 @@ def _said(command: Sequence[str], pattern: str, form: str) -> str:
 def make_table(runs: Iterable[Run]) -> Iterator[str]:
     """Yield a Markdown table: CPU time in microseconds per request, and its median beside plain HAProxy's."""
     counting = [run for run in runs if not run.faults]
-    yield "| request | proxy | runs | CPU µs, min | median | max | of HAProxy | requests/s | p99 ms |"
+    yield "| request | proxy | runs | CPU µs, min | median | max | ratio to HAProxy | requests/s | p99 ms |"
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
     for kind in KINDS:
         of_kind = [run for run in counting if run.kind == kind]
@@ -89,11 +89,12 @@ def describe_evidence(runs: Sequence[Run]) -> Iterator[str]:
     """Yield lines on what the figures rest on, and on every run that does not count."""
     yield ""
     edge = [run for run in runs if run.proxy == EDGE and not run.faults]
-    completed, logged = sum(run.completed for run in edge), sum(run.logged or 0 for run in edge)
-    yield (
-        f"{EDGE}: {completed:,} requests answered; {logged:,} lines in its log, as many in /metrics. "
-        f"The {logged - completed:,} more were open when wrk stopped (at most {CONNECTIONS} a run)."
-    )
+    if edge:
+        completed, logged = sum(run.completed for run in edge), sum(run.logged or 0 for run in edge)
+        yield (
+            f"{EDGE}: {completed:,} requests answered; {logged:,} lines in its log, as many in /metrics. "
+            f"The {logged - completed:,} more were open when wrk stopped (at most {CONNECTIONS} a run)."
+        )
     for run in runs:
         for fault in run.faults:
             yield f"does not count: {run.proxy}, {TITLES[run.kind]}: {fault}"

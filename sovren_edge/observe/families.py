@@ -62,7 +62,7 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
 def _speech_families(stats: ListenerStats) -> Iterator[Metric]:
     at = (stats.listener,)
     total = CounterMetricFamily("tts_requests", "Requests for speech.", labels=("listener",))
-    total.add_metric(at, stats.relayed.count)
+    total.add_metric(at, stats.duration.count)
     failed = CounterMetricFamily("tts_requests_failed", "Requests for speech that failed.", labels=("listener",))
     failed.add_metric(at, stats.speech_failed)
     yield total
@@ -71,7 +71,7 @@ def _speech_families(stats: ListenerStats) -> Iterator[Metric]:
         "tts_synthesis_duration_seconds",
         "From a request for speech to its last byte.",
         ("listener",),
-        [(at, stats.relayed)],
+        [(at, stats.duration)],
     )
 
 

@@ -50,14 +50,16 @@ class ListenerStats:
         self.speech = speech
         self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.duration = Histogram()
-        # Without the pages that the listener answers itself.
-        self.relayed = Histogram()
         self.connections = 0
         self.callers_left = 0
         self.speech_failed = 0
 
+    def count_page(self, method: str, status: int) -> None:
+        """Count a page of the listener's own, or a refusal; they would blur the durations."""
+        self.requests[method, status] += 1
+
     def count(self, method: str, status: int, duration_s: float) -> None:
-        """Count one finished request; status 0 means that its caller left before an answer began."""
+        """Count one finished request; status 499 means that its caller left before an answer began."""
         self.requests[method, status] += 1
         self.duration.observe(duration_s)
 

@@ -5,6 +5,7 @@ Must not know what is sent on them.
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Callable
 
 from pools.endpoint import Endpoint
 from sovren_edge.relay.settings import RelaySettings
@@ -14,7 +15,8 @@ from sovren_edge.relay.upstream import Upstream
 class Connections:
     """Every connection to an endpoint is made here and ends here."""
 
-    def __init__(self, settings: RelaySettings) -> None:
+    def __init__(self, settings: RelaySettings, now: Callable[[], float]) -> None:
+        self.now = now
         self.head_limit = settings.head_limit
         self._connect_timeout_s = settings.connect_timeout_s
         self._idle_limit = settings.idle_connections_per_endpoint
@@ -26,7 +28,7 @@ class Connections:
         idle = self._idle[endpoint]
         while idle:
             upstream = idle.pop()
-            if upstream.transport is not None and not upstream.transport.is_closing():
+            if upstream.usable:
                 return upstream
         return None
 
@@ -40,6 +42,8 @@ class Connections:
             # Cancelled between connecting and being told of it: nobody else would close it.
             upstream.abort()
             raise
+        if not upstream.usable:
+            raise ConnectionResetError("the connection was closed as soon as it was made")
         self._open.add(upstream)
         return upstream
 

@@ -1,40 +1,61 @@
-"""Owns many deadlines of one duration, cheaply: no timer each, one coarse sweep for all.
+"""Owns many deadlines, cheaply: no timer each, one coarse sweep for all.
 
-Must not know what a deadline is for, nor read a clock.
+Putting a deadline off, which is what nearly every event does, is one comparison: a thing stays in the bucket of its old
+deadline and moves on when the sweep comes by. Must not know what is waited for, nor read a clock.
 """
 
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections import defaultdict
+from typing import Protocol
 
-T = TypeVar("T")
+STEP_S = 0.05
+NEVER = float("inf")
 
 
-class Deadlines(Generic[T]):
-    """Things in the order in which they started to wait; as all wait equally long, the first expires first."""
+class Watched(Protocol):
+    """What may expire; `deadline` is a point in time, the other two belong to the buckets."""
 
-    __slots__ = ("_since", "timeout_s")
+    deadline: float
+    bucket: int
+    looked_at: float
 
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        self._since: dict[T, float] = {}
+    def expire(self) -> None:
+        """Act on a deadline that is over."""
 
-    def __len__(self) -> int:
-        return len(self._since)
 
-    def start(self, thing: T, now: float) -> None:
-        """Let a thing's time begin, or begin anew."""
-        self._since.pop(thing, None)
-        self._since[thing] = now
+class Deadlines:
+    """Things in buckets of 50 ms by the time when they are next looked at."""
 
-    def stop(self, thing: T) -> None:
-        """Forget a thing."""
-        self._since.pop(thing, None)
+    def __init__(self, now: float) -> None:
+        self._buckets: defaultdict[int, set[Watched]] = defaultdict(set)
+        self._next = int(now / STEP_S)
 
-    def expire(self, now: float) -> Iterator[T]:
-        """Yield and forget what has waited too long; what is not over costs nothing."""
-        while self._since:
-            thing, since = next(iter(self._since.items()))
-            if now - since < self.timeout_s:
-                return
-            del self._since[thing]
-            yield thing
+    def set(self, thing: Watched, deadline: float) -> None:
+        """Give a thing a new deadline; NEVER for none."""
+        thing.deadline = deadline
+        if deadline < thing.looked_at:
+            self.forget(thing)
+            self._put(thing)
+
+    def forget(self, thing: Watched) -> None:
+        """Look at a thing no more."""
+        if thing.looked_at != NEVER:
+            self._buckets[thing.bucket].discard(thing)
+            thing.looked_at = NEVER
+
+    def sweep(self, now: float) -> None:
+        """Expire what is over; what is not costs nothing until its bucket's time has come."""
+        current = int(now / STEP_S)
+        while self._next <= current:
+            things = self._buckets.pop(self._next, ())
+            self._next += 1
+            for thing in things:
+                thing.looked_at = NEVER
+                if thing.deadline <= now:
+                    thing.expire()
+                elif thing.deadline != NEVER:
+                    self._put(thing)
+
+    def _put(self, thing: Watched) -> None:
+        thing.bucket = max(int(thing.deadline / STEP_S) + 1, self._next)
+        thing.looked_at = thing.bucket * STEP_S
+        self._buckets[thing.bucket].add(thing)

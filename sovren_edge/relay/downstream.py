@@ -11,6 +11,7 @@ from sovren_edge.errors import Problem, Side
 from sovren_edge.http.answer import Answer, encode, problem_answer
 from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader
 from sovren_edge.http.request import HeadError, RequestHead, parse_request
+from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Downstream(asyncio.Protocol):
         self.door = door
         self.transport: asyncio.Transport | None = None
         self.address = ""
+        self.peer = b""
+        # Of relay.deadlines: what is waited for follows from the state.
+        self.deadline = self.looked_at = NEVER
+        self.bucket = 0
+        self._heading = False
         self._trusted = False
         self._exchange: Exchange | None = None
         self._reader: BodyReader | None = None
@@ -51,11 +57,12 @@ class Downstream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
         peer = self.transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
+        self.peer = self.address.encode()
         self._trusted = self.door.trusted.contains(self.address)
         self.relay.downstreams.add(self)
         self.door.stats.connections += 1
         if self.door.allow.contains(self.address):
-            self.relay.timers.head.start(self, self.relay.now())
+            self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
         else:
             self._refuse(Problem(403, "address_not_allowed", "Your address may not call this port.", Side.CALLER))
 
@@ -65,8 +72,7 @@ class Downstream(asyncio.Protocol):
         relay = self.relay
         relay.downstreams.discard(self)
         relay.paused.discard(self)
-        relay.timers.head.stop(self)
-        relay.timers.keepalive.stop(self)
+        relay.deadlines.forget(self)
         self.door.stats.connections -= 1
         if self._exchange is not None:
             self._exchange.caller_left()
@@ -128,11 +134,13 @@ class Downstream(asyncio.Protocol):
             if len(data) >= limit:
                 raise HeadError("head_too_large", f"A request's head has at most {limit} bytes.", 431)
             self._partial = data
+            if not self._heading:
+                self._heading = True
+                self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
             return b""
         request = parse_request(data[:end], trusted=self._trusted)
         now = self.relay.now()
-        self.relay.timers.head.stop(self)
-        self.relay.timers.keepalive.stop(self)
+        self._heading = False
         if not request.request_id:
             request.request_id = self.relay.make_request_id()
         door = self.door
@@ -161,9 +169,9 @@ class Downstream(asyncio.Protocol):
 
     def _answer_page(self, request: RequestHead, answer: Answer, now: float) -> None:
         close = not request.keep_alive or not request.bodiless or not request.minor or self.relay.draining
-        self.door.stats.count(request.method, answer.status, self.relay.now() - now)
+        self.door.stats.count_page(request.method, answer.status)
         self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
-        self.finish(close=close)
+        self.finish(close=close, now=now)
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
@@ -191,13 +199,13 @@ class Downstream(asyncio.Protocol):
             self.transport.resume_reading()
             self.relay.paused.discard(self)
 
-    def finish(self, *, close: bool) -> None:
+    def finish(self, *, close: bool, now: float) -> None:
         """Go on to the next request, or close behind the answer."""
         self._exchange = None
         if close or self.transport is None:
             self._close()
             return
-        self.relay.timers.keepalive.start(self, self.relay.now())
+        self.wait_until(now + self.relay.settings.keepalive_timeout_s)
         if not self._write_paused:
             self._go_on()
 
@@ -207,10 +215,14 @@ class Downstream(asyncio.Protocol):
         if self._partial and not self._reading:
             self.data_received(b"")
 
-    def answer(self, answer: Answer, request: RequestHead, *, close: bool) -> None:
+    def answer(self, answer: Answer, request: RequestHead, *, close: bool, now: float) -> None:
         """Answer a request that no endpoint answers, and go on or close."""
         self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
-        self.finish(close=close)
+        self.finish(close=close, now=now)
+
+    def wait_until(self, deadline: float) -> None:
+        """Set when this connection has waited too long."""
+        self.relay.deadlines.set(self, deadline)
 
     def abort(self) -> None:
         """End the connection at once: a broken answer must not look like a whole one."""
@@ -227,9 +239,11 @@ class Downstream(asyncio.Protocol):
         if self._exchange is None and not self._partial:
             self._close()
 
-    def timed_out(self) -> None:
-        """End a connection that is too slow with its head, or idle for too long."""
-        if self._closing:
+    def expire(self) -> None:
+        """End what has waited too long: an exchange, a head, an idle connection, or its last bytes."""
+        if self._exchange is not None:
+            self._exchange.timed_out()
+        elif self._closing:
             self.abort()
         elif self._partial:
             self._refuse(Problem(408, "head_timeout", "The request's head did not arrive in time.", Side.CALLER))
@@ -247,7 +261,7 @@ class Downstream(asyncio.Protocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer bytes that are no request, and close: what follows them cannot be trusted."""
         request_id = self.relay.make_request_id()
-        self.door.stats.count("", problem.status, 0.0)
+        self.door.stats.count_page("", problem.status)
         self.write(encode(problem_answer(problem, request_id), request_id=request_id, close=True))
         self._close()
 
@@ -265,8 +279,7 @@ class Downstream(asyncio.Protocol):
             return
         self._closing = True
         self._partial = b""
-        self.relay.timers.head.stop(self)
-        self.relay.timers.keepalive.start(self, self.relay.now())
+        self.wait_until(self.relay.now() + self.relay.settings.keepalive_timeout_s)
         if self._reader is not None and self.transport.can_write_eof():
             self.pause(paused=False)
             self.transport.write_eof()

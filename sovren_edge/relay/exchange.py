@@ -14,6 +14,8 @@ from sovren_edge.http.framing import LAST_CHUNK, BodyReader, ChunkedReader, Unti
 from sovren_edge.http.request import IDEMPOTENT, RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead, forward_response
 from sovren_edge.observe.log import Access
+from sovren_edge.relay.body import RequestBody
+from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.relay import RETRY_AFTER_S
 
 if TYPE_CHECKING:
@@ -38,38 +40,6 @@ REFUSALS = {
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = (
-        "_answered_at",
-        "_attempts",
-        "_body",
-        "_body_complete",
-        "_chunked_answer",
-        "_close",
-        "_connecting",
-        "_door",
-        "_downstream",
-        "_ended",
-        "_endpoint",
-        "_first_body_at",
-        "_kept_whole",
-        "_lease",
-        "_outgoing",
-        "_queue_s",
-        "_received",
-        "_relay",
-        "_repeated",
-        "_request",
-        "_sent",
-        "_stale",
-        "_started_at",
-        "_stats",
-        "_status",
-        "_streaming",
-        "_tried",
-        "_upstream",
-        "_waiter",
-    )  # fmt: skip
-
     def __init__(
         self, relay: "Relay", door: "Door", downstream: "Downstream", request: RequestHead, now: float
     ) -> None:
@@ -77,13 +47,9 @@ class Exchange:
         self._door = door
         self._downstream = downstream
         self._request = request
+        self._request_id = request.request_id.encode()
         self._started_at = now
-        # The request's body: kept whole while it is small, so that it can be sent again.
-        self._body: list[bytes] = []
-        self._received = 0
-        self._body_complete = request.bodiless
-        self._kept_whole = request.chunked or request.length <= relay.settings.kept_body_limit
-        self._streaming = False
+        self._body = RequestBody(request, relay.settings.kept_body_limit)
         # Attempts.
         self._tried: frozenset[Endpoint] = NOBODY
         self._attempts = 0
@@ -111,37 +77,36 @@ class Exchange:
 
     def start(self) -> None:
         """Ask for a slot as soon as the body is kept, or at once when it is too large for that."""
-        if self._body_complete:
-            self._admit()
-        elif self._kept_whole:
-            self._relay.timers.idle.start(self, self._started_at)
+        if self._body.complete:
+            self._admit(self._started_at)
+        elif self._body.kept:
+            self._downstream.wait_until(self._started_at + self._relay.settings.idle_timeout_s)
             self._continue()
         else:
             self._hold_body()
 
     def take_body(self, pieces: list[bytes]) -> None:
         """Take some of the request's body."""
-        self._received += sum(map(len, pieces))
-        self._relay.timers.idle.start(self, self._relay.now())
-        if self._streaming:
-            self._send_body(pieces)
-            return
-        self._body.extend(pieces)
-        if self._kept_whole and self._received > self._relay.settings.kept_body_limit:
-            self._kept_whole = False
+        was_kept = self._body.kept
+        passed_on = self._body.take(pieces)
+        self._downstream.wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
+        if passed_on and self._upstream is not None:
+            self._upstream.writelines(passed_on)
+        elif was_kept and not self._body.kept:
             self._hold_body()
 
     def end_body(self) -> None:
         """Take note that the request is complete."""
-        waited_for_all = self._kept_whole and not self._body_complete
-        self._body_complete = True
-        self._relay.timers.idle.stop(self)
-        if waited_for_all:
-            self._admit()
-        elif self._streaming and self._upstream is not None:
-            if self._request.chunked:
-                self._upstream.write(LAST_CHUNK)
-            self._await_answer()
+        held_back = not self._body.kept and not self._body.streaming
+        last = self._body.end()
+        if held_back:
+            return  # a slot has been asked for, and what is kept is sent when it comes
+        now = self._relay.now()
+        if not self._body.streaming:
+            self._admit(now)
+        elif self._upstream is not None:
+            self._upstream.writelines(last)
+            self._await_answer(now)
 
     def body_broken(self, detail: str) -> None:
         """Refuse a request whose body cannot be read."""
@@ -149,18 +114,13 @@ class Exchange:
 
     def _hold_body(self) -> None:
         """Read no more of a large body before a slot is held."""
-        self._relay.timers.idle.stop(self)
         self._downstream.pause(paused=True)
-        self._admit()
+        self._admit(self._relay.now())
 
     def _continue(self) -> None:
         if self._request.expects:
             self._request.expects = False
             self._downstream.write(CONTINUE)
-
-    def _send_body(self, pieces: list[bytes]) -> None:
-        if self._upstream is not None:
-            self._upstream.writelines(chunk(pieces) if self._request.chunked else pieces)
 
     # --- admission: pools answer at once, or later through these three
 
@@ -172,7 +132,7 @@ class Exchange:
     def displaced(self) -> None:
         """Look for another tier; see relay.Owner."""
         self._leave_queue()
-        self._admit()
+        self._admit(self._relay.now())
 
     def refused(self, refusal: Refusal) -> None:
         """Answer that nobody can serve now; see relay.Owner."""
@@ -182,8 +142,10 @@ class Exchange:
         retry_after_s = 1 + self._relay.roll(RETRY_AFTER_S)
         self._fail(Problem(503, refusal, REFUSALS[refusal], Side.EDGE, retry_after_s), Outcome.LEFT)
 
-    def _admit(self) -> None:
-        admission = self._door.tiers.admit(self, self._relay.now(), self._tried)
+    def _admit(self, now: float) -> None:
+        # Pools tell who has waited too long for a slot, and connecting has a time-out of its own.
+        self._downstream.wait_until(NEVER)
+        admission = self._door.tiers.admit(self, now, self._tried)
         if isinstance(admission, Lease):
             self._attempt(admission)
         elif isinstance(admission, Waiter):
@@ -220,8 +182,9 @@ class Exchange:
             # Costs no budget: nothing was sent. Each other ready endpoint is tried once.
             self._tried |= {lease.endpoint}
             self._relay.connections.forget(lease.endpoint)
-            self._release(Outcome.REFUSED)
-            self._admit()
+            now = self._relay.now()
+            self._release(Outcome.REFUSED, now)
+            self._admit(now)
         else:
             self._connecting = None
             self._send(upstream, lease)
@@ -230,38 +193,32 @@ class Exchange:
         request = self._request
         self._upstream = upstream
         upstream.begin(self, request.method)
-        whole = self._body_complete or not request.chunked
         head = forward_request(
             request,
-            peer=self._downstream.address.encode(),
+            peer=self._downstream.peer,
             scheme=self._door.scheme,
             endpoint=lease.endpoint.address,
-            body_size=(request.length or self._received) if whole else None,
-            request_id=request.request_id.encode(),
+            body_size=self._body.size,
+            request_id=self._request_id,
         )
-        if self._body_complete:
-            upstream.write(b"".join((head, *self._body)) if self._body else head)
-            self._await_answer()
+        upstream.write(b"".join((head, *self._body.begin())))
+        now = self._relay.now()
+        if self._body.complete:
+            self._await_answer(now)
             return
-        self._streaming = True
-        upstream.write(head)
-        pieces, self._body = self._body, []
-        if pieces:
-            self._send_body(pieces)
-        self._relay.timers.idle.start(self, self._relay.now())
+        self._downstream.wait_until(now + self._relay.settings.idle_timeout_s)
         self._continue()
         self._downstream.pause(paused=False)
 
-    def _await_answer(self) -> None:
+    def _await_answer(self, now: float) -> None:
         if not self._status:
-            self._relay.timers.first_byte.start(self, self._relay.now())
+            self._downstream.wait_until(now + self._relay.settings.first_byte_timeout_s)
 
-    def _release(self, outcome: Outcome) -> None:
+    def _release(self, outcome: Outcome, now: float) -> None:
         lease, self._lease = self._lease, None
         if lease is None:
             return
         self._stats.attempts[outcome] += 1
-        now = self._relay.now()
         if outcome is Outcome.SUCCEEDED:
             self._stats.duration.observe(now - self._started_at)
         self._relay.release(lease, outcome, now)
@@ -271,43 +228,40 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx, but for 100, which we have answered ourselves."""
         if self._request.minor and head.status > 100:  # noqa: PLR2004 - 100 Continue
-            self._outgoing.append(
-                forward_response(head, request_id=self._request.request_id.encode(), chunked=False, close=False)
-            )
+            self._outgoing.append(forward_response(head, request_id=self._request_id, chunked=False, close=False))
 
-    def answered(self, head: ResponseHead, reader: BodyReader) -> None:
+    def answered(self, head: ResponseHead, reader: BodyReader, now: float) -> None:
         """Begin the answer to the caller."""
-        relay, lease = self._relay, self._lease
-        self._answered_at = now = relay.now()
-        relay.timers.first_byte.stop(self)
-        relay.timers.idle.start(self, now)
+        self._answered_at = now
         self._status = head.status
-        if lease is not None:
-            lease.endpoint.active_at = now
+        self._moved(now)
         unsized = isinstance(reader, ChunkedReader | UntilCloseReader)
         self._chunked_answer = unsized and self._request.minor > 0
-        self._close = self._close or relay.draining or not self._body_complete
+        self._close = self._close or self._relay.draining or not self._body.complete
         self._outgoing.append(
             forward_response(
                 head,
-                request_id=self._request.request_id.encode(),
+                request_id=self._request_id,
                 chunked=self._chunked_answer,
                 close=self._close,
             )
         )
 
-    def body(self, pieces: list[bytes]) -> None:
+    def body(self, pieces: list[bytes], now: float) -> None:
         """Pass on some of the answer's body."""
-        relay, lease = self._relay, self._lease
-        now = relay.now()
-        relay.timers.idle.start(self, now)
-        if lease is not None:
-            lease.endpoint.active_at = now
-            if not self._sent and self._status < SERVER_ERROR:
-                self._first_body_at = now
-                self._stats.ttfa.observe(now - self._started_at)
+        if self._answered_at != now:
+            self._moved(now)
+        if not self._sent and self._status < SERVER_ERROR:
+            self._first_body_at = now
+            self._stats.ttfa.observe(now - self._started_at)
         self._sent += sum(map(len, pieces))
         self._outgoing += chunk(pieces) if self._chunked_answer else pieces
+
+    def _moved(self, now: float) -> None:
+        """Take note that bytes came from the endpoint."""
+        self._downstream.wait_until(now + self._relay.settings.idle_timeout_s)
+        if self._lease is not None:
+            self._lease.endpoint.active_at = now
 
     def flush(self) -> None:
         """Send on what has come."""
@@ -315,24 +269,22 @@ class Exchange:
             outgoing, self._outgoing = self._outgoing, []
             self._downstream.send(outgoing)
 
-    def ended(self) -> None:
+    def ended(self, now: float) -> None:
         """End a whole answer."""
         upstream, self._upstream = self._upstream, None
         if self._chunked_answer:
             self._outgoing.append(LAST_CHUNK)
         self.flush()
-        if not self._body_complete and upstream is not None:
+        if not self._body.complete and upstream is not None:
             # Answered before the request was sent: the connection is in the middle of a body.
             self._relay.connections.discard(upstream)
-        self._release(Outcome.FAILED if self._status >= SERVER_ERROR else Outcome.SUCCEEDED)
-        self._finish("complete")
-        self._downstream.finish(close=self._close)
+        self._release(Outcome.FAILED if self._status >= SERVER_ERROR else Outcome.SUCCEEDED, now)
+        self._finish("complete", now)
+        self._downstream.finish(close=self._close, now=now)
 
     def broken(self, reason: str) -> None:
         """Repeat elsewhere what no byte has answered; otherwise end the caller's answer as broken."""
         upstream, self._upstream = self._upstream, None
-        self._relay.timers.first_byte.stop(self)
-        self._relay.timers.idle.stop(self)
         if self._status:
             self._break(reason)
             return
@@ -340,8 +292,9 @@ class Exchange:
         if lease is not None and upstream is not None and self._may_repeat(lease, upstream):
             self._relay.connections.forget(lease.endpoint)
             self._relay.stats_of(lease.pool).retries += 1
-            self._release(Outcome.FAILED if self._repeated else Outcome.LEFT)
-            self._admit()
+            now = self._relay.now()
+            self._release(Outcome.FAILED if self._repeated else Outcome.LEFT, now)
+            self._admit(now)
         else:
             self._fail(
                 Problem(502, "upstream_failed", f"The endpoint did not answer: {reason}.", Side.UPSTREAM),
@@ -354,7 +307,7 @@ class Exchange:
 
     def _may_repeat(self, lease: Lease, upstream: "Upstream") -> bool:
         """Whether to send the request again after an attempt that brought no byte of an answer."""
-        if self._streaming or not (lease.pool.settings.repeatable or self._request.method in IDEMPOTENT):
+        if self._body.streaming or not (lease.pool.settings.repeatable or self._request.method in IDEMPOTENT):
             return False
         if upstream.used and not self._stale:
             # A kept connection that was closed under our feet says nothing about the endpoint.
@@ -371,8 +324,9 @@ class Exchange:
 
     def _break(self, reason: str) -> None:
         self.flush()
-        self._release(Outcome.FAILED)
-        self._finish(f"upstream broke: {reason}")
+        now = self._relay.now()
+        self._release(Outcome.FAILED, now)
+        self._finish(f"upstream broke: {reason}", now)
         if self._request.minor:
             self._downstream.close_broken()
         else:
@@ -386,48 +340,46 @@ class Exchange:
         if self._ended:
             return
         self._door.stats.callers_left += 1
-        self._stop_attempt(Outcome.LEFT)
-        self._finish("caller left")
+        now = self._relay.now()
+        self._stop_attempt(Outcome.LEFT, now)
+        self._finish("caller left", now)
 
     def caller_paused(self, *, paused: bool) -> None:
         """Read no more from the endpoint while the caller is slow to read."""
         if self._upstream is not None:
             self._upstream.pause(paused=paused)
 
-    def first_byte_timed_out(self) -> None:
-        """Answer that the endpoint did not."""
-        self._fail(
-            Problem(504, "upstream_timeout", "The endpoint did not answer in time.", Side.UPSTREAM), Outcome.FAILED
-        )
-
-    def idle_timed_out(self) -> None:
-        """End an exchange in which no byte moves any more."""
+    def timed_out(self) -> None:
+        """End an exchange that has waited too long: for the body, for the answer, or for its next byte."""
         if self._status:
             self._stop_upstream()
             self._break("no byte moved for too long")
+        elif self._body.complete:
+            problem = Problem(504, "upstream_timeout", "The endpoint did not answer in time.", Side.UPSTREAM)
+            self._fail(problem, Outcome.FAILED)
         else:
-            self._fail(
-                Problem(408, "body_timeout", "The request's body did not arrive in time.", Side.CALLER), Outcome.LEFT
-            )
+            problem = Problem(408, "body_timeout", "The request's body did not arrive in time.", Side.CALLER)
+            self._fail(problem, Outcome.LEFT)
 
     # --- the end
 
     def _fail(self, problem: Problem, outcome: Outcome) -> None:
         """Answer with an error of ours, or break an answer that has begun."""
+        now = self._relay.now()
         begun = bool(self._status)
-        self._stop_attempt(outcome)
+        self._stop_attempt(outcome, now)
         if begun:
-            self._finish(problem.reason)
+            self._finish(problem.reason, now)
             self._downstream.close_broken()
             return
         self._status = problem.status
         answer = problem_answer(problem, self._request.request_id)
         self._sent = len(answer.body)
-        self._finish(problem.reason)
-        close = self._close or not self._body_complete or self._relay.draining
-        self._downstream.answer(answer, self._request, close=close)
+        self._finish(problem.reason, now)
+        close = self._close or not self._body.complete or self._relay.draining
+        self._downstream.answer(answer, self._request, close=close, now=now)
 
-    def _stop_attempt(self, outcome: Outcome) -> None:
+    def _stop_attempt(self, outcome: Outcome, now: float) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.pool.leave(waiter)
@@ -435,33 +387,39 @@ class Exchange:
         if connecting is not None:
             connecting.cancel()
         self._stop_upstream()
-        self._release(outcome)
+        self._release(outcome, now)
 
     def _stop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             self._relay.connections.discard(upstream)
 
-    def _finish(self, ended: str) -> None:
+    def _finish(self, ended: str, now: float) -> None:
         self._ended = True
-        relay = self._relay
-        relay.timers.first_byte.stop(self)
-        relay.timers.idle.stop(self)
-        now = relay.now()
-        stats = self._door.stats
-        status = self._status or LEFT_STATUS
-        stats.count(self._request.method, status, now - self._started_at)
-        stats.relayed.observe(now - self._started_at)
+        stats, request = self._door.stats, self._request
+        status, duration_s = self._status or LEFT_STATUS, now - self._started_at
+        stats.count(request.method, status, duration_s)
         if stats.speech and (ended != "complete" or status >= SERVER_ERROR):
             stats.speech_failed += 1
-        if relay.log_access is not None:
-            relay.log_access(self._access(ended, status, now))
-
-    def _access(self, ended: str, status: int, now: float) -> Access:
-        request = self._request
-        first = (self._first_body_at or self._answered_at or now) - self._started_at
-        return Access(
-            self._relay.wall(), self._door.name, self._downstream.address, request.method,
-            request.path, status, request.request_id, self._endpoint, self._attempts, self._queue_s, first,
-            now - self._started_at, self._received, self._sent, ended,
-        )  # fmt: skip
+        if self._relay.log_access is None:
+            return
+        first_s = (self._first_body_at or self._answered_at or now) - self._started_at
+        self._relay.log_access(
+            Access(
+                self._relay.wall(),
+                self._door.name,
+                self._downstream.address,
+                request.method,
+                request.path,
+                status,
+                request.request_id,
+                self._endpoint,
+                self._attempts,
+                self._queue_s,
+                first_s,
+                duration_s,
+                self._body.received,
+                self._sent,
+                ended,
+            )
+        )

@@ -20,14 +20,12 @@ from sovren_edge.http.answer import Answer
 from sovren_edge.observe.log import Access
 from sovren_edge.observe.stats import ListenerStats, PoolStats
 from sovren_edge.relay.connections import Connections
-from sovren_edge.relay.deadlines import Deadlines
+from sovren_edge.relay.deadlines import STEP_S, Deadlines
 from sovren_edge.relay.settings import RelaySettings
 
 if TYPE_CHECKING:
     from sovren_edge.relay.downstream import Downstream
-    from sovren_edge.relay.exchange import Exchange
 
-SWEEP_S = 0.05
 RETRY_AFTER_S = 3
 
 
@@ -66,16 +64,6 @@ class Owner(Protocol):
         """Give up."""
 
 
-@dataclass(slots=True)
-class Timers:
-    """Deadlines by what is waited for."""
-
-    head: "Deadlines[Downstream]"
-    keepalive: "Deadlines[Downstream]"
-    first_byte: "Deadlines[Exchange]"
-    idle: "Deadlines[Exchange]"
-
-
 @dataclass(slots=True, eq=False)
 class Relay:
     """The balancer's data path; `now` reads a monotonic clock and `wall` the time of day, both in seconds."""
@@ -88,7 +76,7 @@ class Relay:
     spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"]
     on_change: Callable[[Pool, Endpoint, str], None]
     connections: Connections = field(init=False)
-    timers: Timers = field(init=False)
+    deadlines: Deadlines = field(init=False)
     downstreams: "set[Downstream]" = field(default_factory=set)
     paused: "set[Downstream]" = field(default_factory=set)
     pool_stats: dict[Pool, PoolStats] = field(default_factory=dict)
@@ -96,14 +84,8 @@ class Relay:
     _ids: Callable[[], str] = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = self.settings
-        self.connections = Connections(settings)
-        self.timers = Timers(
-            Deadlines(settings.head_timeout_s),
-            Deadlines(settings.keepalive_timeout_s),
-            Deadlines(settings.first_byte_timeout_s),
-            Deadlines(settings.idle_timeout_s),
-        )
+        self.connections = Connections(self.settings, self.now)
+        self.deadlines = Deadlines(self.now())
         # Unique without asking the system for randomness at each request.
         prefix, numbers = secrets.token_hex(8), itertools.count()
         self._ids = lambda: f"{prefix}-{next(numbers):x}"
@@ -150,19 +132,14 @@ class Relay:
         now = self.now()
         for pool in self.pool_stats:
             self.act(pool.tick(now))
-        for downstream in (*self.timers.head.expire(now), *self.timers.keepalive.expire(now)):
-            downstream.timed_out()
-        for exchange in self.timers.first_byte.expire(now):
-            exchange.first_byte_timed_out()
-        for exchange in self.timers.idle.expire(now):
-            exchange.idle_timed_out()
+        self.deadlines.sweep(now)
         for downstream in tuple(self.paused):
             downstream.check_presence()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(STEP_S)
             self.sweep()
 
     def drain(self) -> None:

@@ -22,16 +22,16 @@ class Served(Protocol):
     def interim(self, head: ResponseHead) -> None:
         """Take a 1xx; the final response follows."""
 
-    def answered(self, head: ResponseHead, reader: BodyReader) -> None:
+    def answered(self, head: ResponseHead, reader: BodyReader, now: float) -> None:
         """Take the final response's head."""
 
-    def body(self, pieces: list[bytes]) -> None:
+    def body(self, pieces: list[bytes], now: float) -> None:
         """Take some of the response's body."""
 
     def flush(self) -> None:
         """Send on what has come: nothing more is at hand."""
 
-    def ended(self) -> None:
+    def ended(self, now: float) -> None:
         """Take note that the response is complete."""
 
     def broken(self, reason: str) -> None:
@@ -59,6 +59,11 @@ class Upstream(asyncio.Protocol):
         """Take the transport; see asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be written to it."""
+        return self.transport is not None and not self.transport.is_closing()
 
     def begin(self, served: Served, method: str) -> None:
         """Serve an exchange; its request's bytes are written next."""
@@ -93,9 +98,11 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read; see asyncio.Protocol."""
+        now = self._connections.now()
         try:
             while data and self.served is not None:
-                data = self._read_head(data) if self._reader is None else self._read_body(self._reader, data)
+                reader = self._reader
+                data = self._read_head(data, now) if reader is None else self._read_body(reader, data, now)
         except (ResponseError, FramingError) as error:
             self._break(str(error))
             return
@@ -117,7 +124,7 @@ class Upstream(asyncio.Protocol):
             return
         if exc is None and isinstance(self._reader, UntilCloseReader):
             self._reader.done = True
-            self._end()
+            self._end(self._connections.now())
         else:
             self._break("the connection was closed" if exc is None else f"the connection broke ({type(exc).__name__})")
 
@@ -131,7 +138,7 @@ class Upstream(asyncio.Protocol):
         if self.served is not None:
             self.served.upstream_paused(paused=False)
 
-    def _read_head(self, data: bytes) -> bytes:
+    def _read_head(self, data: bytes, now: float) -> bytes:
         """Read as far as the response's head goes; return what stands behind it."""
         if self._partial:
             data, self._partial = self._partial + data, b""
@@ -151,21 +158,21 @@ class Upstream(asyncio.Protocol):
             return rest
         self._response = response
         self._reader = reader = response.reader(self._method)
-        served.answered(response, reader)
+        served.answered(response, reader, now)
         if reader.done and self.served is served:
-            self._end(rest)
+            self._end(now, rest)
         return rest
 
-    def _read_body(self, reader: BodyReader, data: bytes) -> bytes:
+    def _read_body(self, reader: BodyReader, data: bytes, now: float) -> bytes:
         served = self.served
         pieces, rest = reader.feed(data)
         if pieces and served is not None:
-            served.body(pieces)
+            served.body(pieces, now)
         if reader.done and self.served is served:
-            self._end(rest)
+            self._end(now, rest)
         return rest
 
-    def _end(self, rest: bytes = b"") -> None:
+    def _end(self, now: float, rest: bytes = b"") -> None:
         """Give the connection back before the slot, so that the next lease finds it."""
         served, self.served = self.served, None
         response, self._response, self._reader = self._response, None, None
@@ -176,7 +183,7 @@ class Upstream(asyncio.Protocol):
             self._connections.discard(self)
         else:
             self._connections.give_back(self)
-        served.ended()
+        served.ended(now)
 
     def _break(self, reason: str) -> None:
         served, self.served = self.served, None

@@ -132,8 +132,6 @@ class Front:
         """Whether every counter is back at zero."""
         return (
             all(pool.inflight == 0 and pool.waiting == 0 for pool in self.pools)
-            and not len(self.relay.timers.first_byte)
-            and not len(self.relay.timers.idle)
             and not any(downstream.busy for downstream in self.relay.downstreams)
         )
 
