@@ -1,0 +1,162 @@
+"""Log lines: what they hold, where they go, and that they delay nobody."""
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+
+from sovren_edge.observe.log import BUFFER_LINES, Access, LogWriter, make_logger, open_log
+from sovren_edge.observe.settings import LogSettings
+
+REQUEST = Access(
+    at=1_795_386_246.5,
+    listener="tts-master",
+    client="127.0.0.1",
+    method="POST",
+    path='/a"b\\c',
+    status=200,
+    request_id="id-1",
+    endpoint="tts-tier1-01",
+    attempts=2,
+    queue_s=0.25,
+    ttfb_s=0.0000004,
+    duration_s=1.5,
+    received=10,
+    sent=20,
+    ended='upstream broke: "why"',
+)
+
+
+def lines_of(path: Path) -> list[dict[str, object]]:
+    """Read a log."""
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_requests_are_json_lines(tmp_path: Path) -> None:
+    """Also with characters that JSON escapes, and without exponents."""
+    path = tmp_path / "log"
+    with open_log(LogSettings(path=str(path))) as (_, writer):
+        writer.put(REQUEST)
+    (line,) = lines_of(path)
+    assert line["timestamp"] == "2026-11-22T22:24:06.500Z"
+    assert line["event"] == "request"
+    expected = REQUEST._asdict() | {"ttfb_s": 0.0}
+    del expected["at"]
+    assert {name: line[name] for name in expected} == expected
+    assert len(line) == len(expected) + 2
+
+
+def test_events_are_json_lines(tmp_path: Path) -> None:
+    """Time, level and event first; what is below the level is left out."""
+    path = tmp_path / "log"
+    with open_log(LogSettings(path=str(path), level="warning")) as (log, _):
+        log.info("unimportant")
+        log.warning("disk_filled", free=3, where=Path("/x"))
+    (line,) = lines_of(path)
+    assert list(line)[:3] == ["timestamp", "level", "event"]
+    assert (line["level"], line["event"], line["free"], line["where"]) == ("warning", "disk_filled", 3, "/x")
+
+
+def test_exceptions_have_their_traceback(tmp_path: Path) -> None:
+    """As one text."""
+    path = tmp_path / "log"
+    with open_log(LogSettings(path=str(path))) as (log, _):
+        try:
+            int("odd")
+        except ValueError:
+            log.exception("failed")
+    (line,) = lines_of(path)
+    assert "ValueError: invalid literal" in str(line["exception"])
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[LogWriter, io.FileIO]]:
+    """Write readable lines into a pipe, and read its other end."""
+    read, write = os.pipe()
+    with io.FileIO(read) as reader, io.FileIO(write, "w") as raw:
+        writer = LogWriter(io.BufferedWriter(raw), readable=True)
+        yield writer, reader
+
+
+def test_lines_on_a_terminal_are_readable(terminal: tuple[LogWriter, io.FileIO]) -> None:
+    """A request is a sentence, an event its name and fields, an error its traceback below."""
+    writer, reader = terminal
+    writer.put(REQUEST)
+    log = make_logger(writer.put, "info")
+    log.info("started", port=8200)
+    log.error("broke", exc_info=ValueError("odd"))
+    writer.close()
+    text = reader.read(10_000).decode()
+    assert ' 200 POST /a"b\\c tts-master -> tts-tier1-01, first byte 0 ms, all 1500 ms, 20 bytes' in text
+    assert " started port=8200\n" in text
+    assert " ERROR broke" in text
+    assert "ValueError: odd" in text
+
+
+class Stuck(io.RawIOBase):
+    """A terminal that takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.let_go = threading.Event()
+
+    def writable(self) -> bool:
+        """Say that it can be written to."""
+        return True
+
+    def write(self, data: object) -> int:
+        """Take everything, but late."""
+        self.entered.set()
+        self.let_go.wait(10)
+        return memoryview(data).nbytes  # type: ignore[arg-type]
+
+
+def test_a_stuck_terminal_drops_and_counts_lines() -> None:
+    """Nobody who logs waits for it."""
+    stuck = Stuck()
+    writer = LogWriter(io.BufferedWriter(stuck), readable=False)
+    writer.put(REQUEST)
+    assert stuck.entered.wait(5)
+    for _ in range(BUFFER_LINES + 7):
+        writer.put(REQUEST)
+    assert writer.dropped == 7
+    stuck.let_go.set()
+    writer.close()
+
+
+class Full(io.RawIOBase):
+    """A disk without space."""
+
+    def writable(self) -> bool:
+        """Say that it can be written to."""
+        return True
+
+    def write(self, _data: object) -> int:
+        """Fail as a full disk does."""
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_drops_and_counts_lines() -> None:
+    """And the program goes on."""
+    writer = LogWriter(io.BufferedWriter(Full()), readable=False)
+    writer.put(REQUEST)
+    writer.close()
+    assert writer.dropped == 1
+
+
+def test_times_are_of_their_own_second(tmp_path: Path) -> None:
+    """The date is written once a second, and never for another one."""
+    path = tmp_path / "log"
+    times = [1_795_386_246.001, 1_795_386_246.999, 1_795_386_247.0, 1_795_386_246.5]
+    with open_log(LogSettings(path=str(path))) as (_, writer):
+        for at in times:
+            writer.put(REQUEST._replace(at=at))
+    found = [datetime.fromisoformat(str(line["timestamp"])) for line in lines_of(path)]
+    assert all(abs(time.timestamp() - at) < 0.002 for time, at in zip(found, times, strict=True))
+    assert all(time.tzinfo == UTC for time in found)

@@ -1,0 +1,90 @@
+"""Metrics as Prometheus reads them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sovren_edge.observe.families import EndpointState, PoolState, listener_families, pool_families
+from sovren_edge.observe.registry import Metrics, Source, decimal, render
+from sovren_edge.observe.stats import Histogram, ListenerStats, PoolStats
+
+
+@given(st.floats(min_value=1e-9, max_value=1e18) | st.integers(-(10**15), 10**15))
+def test_values_are_plain_decimals(value: float) -> None:
+    """Without an exponent, and right to nine digits behind the point."""
+    text = decimal(value)
+    assert set(text) <= set("-0123456789.")
+    assert float(text) == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(float("inf"), "+Inf"), (float("-inf"), "-Inf"), (float("nan"), "NaN"), (3.0, "3"), (1e7, "10000000")],
+)
+def test_special_values(value: float, text: str) -> None:
+    """As Prometheus spells them."""
+    assert decimal(value) == text
+
+
+def test_one_family_of_many_sources() -> None:
+    """Its head once, its series together, with the source's labels first; no `_created`."""
+    sources = []
+    for name in ("one", "two"):
+        metrics = Metrics()
+        metrics.counter("calls", 'Calls\nof "all".', ["kind"]).labels('a"b\\c').inc(2)
+        metrics.gauge("level", "Level.").set(0.5)
+        metrics.histogram("wait_seconds", "Wait.", buckets=[1, 2]).observe(1.5)
+        sources.append(Source(metrics.registry, {"listener": name}))
+    text = render(sources).decode()
+    assert text.count("# TYPE calls_total counter\n") == 1
+    assert '# HELP calls_total Calls\\nof "all".\n' in text
+    assert 'calls_total{listener="one",kind="a\\"b\\\\c"} 2\ncalls_total{listener="two",kind="a\\"b\\\\c"} 2\n' in text
+    assert 'wait_seconds_bucket{listener="one",le="2.0"} 1\n' in text
+    assert 'level{listener="two"} 0.5\n' in text
+    assert "_created" not in text
+
+
+def test_histograms_count_by_upper_bound() -> None:
+    """A bound belongs to its bucket; quantiles are bounds."""
+    histogram = Histogram((1.0, 2.0))
+    assert histogram.quantile(0.5) is None
+    for value in (0.5, 1.0, 1.5, 9.0):
+        histogram.observe(value)
+    assert histogram.counts == [2, 1, 1]
+    assert (histogram.count, histogram.total) == (4, 12.0)
+    assert (histogram.quantile(0.5), histogram.quantile(0.75), histogram.quantile(1)) == (1.0, 2.0, float("inf"))
+
+
+def test_what_a_listener_and_its_pools_show() -> None:
+    """The names that dashboards know, each with its value."""
+    stats, pool = ListenerStats("tts-master", "tts-master", speech=True), PoolStats()
+    stats.count("POST", 200, 0.2)
+    stats.count_page("GET", 200)
+    pool.endpoints["e"].attempts["succeeded"] += 1
+    pool.refusals["queue_full"] += 3
+    state = PoolState("p", 4, (EndpointState("e", 2, 1, healthy=True, ready=False, ejections=5),), pool)
+
+    class Listener:
+        def collect(self) -> object:
+            return listener_families(stats, ready=True)
+
+    class Pools:
+        def collect(self) -> object:
+            return pool_families([state])
+
+    text = render([Source(Listener()), Source(Pools())]).decode()  # type: ignore[arg-type]
+    for line in (
+        'http_requests_total{listener="tts-master",method="GET",status="200"} 1',
+        'http_request_duration_seconds_count{listener="tts-master"} 1',
+        'tts_requests_total{listener="tts-master"} 1',
+        'tts_requests_failed_total{listener="tts-master"} 0',
+        'tts_synthesis_duration_seconds_bucket{listener="tts-master",le="0.25"} 1',
+        'service_health_status{service="tts-master"} 1',
+        'pool_queue_length{pool="p"} 4',
+        'pool_refusals_total{pool="p",reason="queue_full"} 3',
+        'endpoint_inflight{pool="p",endpoint="e"} 1',
+        'endpoint_ready{pool="p",endpoint="e"} 0',
+        'endpoint_ejections_total{pool="p",endpoint="e"} 5',
+        'endpoint_attempts_total{pool="p",endpoint="e",outcome="succeeded"} 1',
+    ):
+        assert line + "\n" in text
