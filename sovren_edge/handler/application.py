@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import StartupError
 from sovren_edge.handler.call import call
-from sovren_edge.handler.guard import Observe, guard, prepare
+from sovren_edge.handler.guard import Observe, guard, meet_expectation, prepare
 from sovren_edge.handler.openapi import describe
 from sovren_edge.handler.page import document_response, page_response
 from sovren_edge.handler.route import Route, Routes
@@ -50,9 +50,9 @@ def build_application(
 
 def _add(application: web.Application, method: str, path: str, answer: Answer) -> None:
     resource = application.router.add_resource(path)
-    resource.add_route(method, answer)
+    resource.add_route(method, answer, expect_handler=meet_expectation)
     if method == hdrs.METH_GET:
-        resource.add_route(hdrs.METH_HEAD, answer)
+        resource.add_route(hdrs.METH_HEAD, answer, expect_handler=meet_expectation)
 
 
 def _clashes(routes: Routes) -> Iterator[str]:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler as Next
 from aiohttp.typedefs import Middleware
 from structlog.typing import FilteringBoundLogger
@@ -46,6 +46,22 @@ def guard(log: FilteringBoundLogger, observe: Observe) -> Middleware:
     return guarded
 
 
+async def meet_expectation(request: web.Request) -> None:
+    """Tell the caller to send its body; any other expectation is refused in `guard`, where errors have their form."""
+    if request.version == HttpVersion11 and _expectation(request) == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+def _check_expectation(request: web.Request) -> None:
+    if _expectation(request) not in {"", "100-continue"}:
+        raise web.HTTPExpectationFailed
+
+
+def _expectation(request: web.Request) -> str:
+    return request.headers.get(hdrs.EXPECT, "").lower()
+
+
 async def prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Finish an answer's head; an `on_response_prepare` signal, so that no answer escapes it."""
     response.headers["X-Request-Id"] = request_id(request)
@@ -74,6 +90,7 @@ async def _answered(request: web.Request, answer: Next, log: FilteringBoundLogge
     """Return an answer and the status to count, which differ only for an answer that broke after its head."""
     headers: dict[str, str] = {}
     try:
+        _check_expectation(request)
         response = await answer(request)
     except EdgeError as error:
         problem = error.problem

@@ -159,3 +159,19 @@ def test_what_was_opened_is_closed_when_another_fails(tmp_path: Path) -> None:
     assert "listener broken" in program.text
     assert "no luck today" in program.text
     assert "Traceback" not in program.text
+
+
+@pytest.mark.parametrize(("expectation", "status"), [(b"100-continue", b" 200 "), (b"magic", b" 417 ")])
+def test_expectations(greeter: Program, expectation: bytes, status: bytes) -> None:
+    """One is met, any other is refused in JSON."""
+    body = b'{"name":"Ada","text":"Hello"}'
+    head = b"POST /greetings HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: %s\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", 8600 + greeter.offset), 5) as caller:
+        caller.sendall(head % (expectation, len(body)) + body)
+        answer = b""
+        while piece := caller.recv(4096):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n") == (expectation == b"100-continue")
+    head, _, said = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
+    assert status in head
+    assert isinstance(orjson.loads(said), dict)
