@@ -59,4 +59,4 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes], *, spared: bytes =
 
 def up_to_empty_line(data: bytes) -> bytes:
     """Return a head as a connection hands it over: it ends with its first empty line."""
-    return data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    return (data + b"\r\n\r\n").partition(b"\r\n\r\n")[0] + b"\r\n\r\n"

@@ -1,6 +1,7 @@
 """Request heads by example: what is accepted, what is refused and why, and what travels on."""
 
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -98,6 +99,11 @@ def test_what_is_refused(lines: bytes, status: int, reason: str, why: str) -> No
     error = caught.value
     assert (error.status, error.reason) == (status, reason), why
     assert str(error) == error.detail
+
+
+def test_a_hundred_fields_are_taken() -> None:
+    """As other proxies do; the host is one of them."""
+    assert len(parse(POST + b"A:\r\n" * (FIELDS_LIMIT - 1)).kept) == 1
 
 
 @pytest.mark.parametrize(
@@ -275,9 +281,7 @@ def test_no_head_holds_the_loop(fields: bytes) -> None:
     took_s = []
     for _ in range(5):
         began = time.perf_counter()
-        try:
+        with suppress(HeadError):
             parse(POST + fields, trusted=True)
-        except HeadError as error:
-            assert error.status == 431
         took_s.append(time.perf_counter() - began)
     assert min(took_s) < 0.01

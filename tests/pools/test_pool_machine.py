@@ -41,9 +41,20 @@ class PoolsMachine(RuleBasedStateMachine):
     # --- callers
 
     @rule(data=st.data())
-    def admit(self, data: st.DataObject) -> None:
-        """Ask for a slot, perhaps after some attempts."""
-        tried = data.draw(st.frozensets(st.sampled_from(self.known), max_size=2))
+    def admit_one(self, data: st.DataObject) -> None:
+        """Ask for a slot after some attempts."""
+        self.admit(data.draw(st.frozensets(st.sampled_from(self.endpoints), max_size=2)))
+
+    @rule(data=st.data(), callers=st.integers(3, 6))
+    def admit_crowd(self, data: st.DataObject, callers: int) -> None:
+        """Ask for more slots than there may be, now and then after an attempt at the first tier."""
+        endpoints = self.tiers.pools[0].endpoints
+        tried = [NOBODY, *(frozenset({endpoint}) for endpoint in endpoints)]
+        for _ in range(callers):
+            self.admit(data.draw(st.sampled_from(tried)))
+
+    def admit(self, tried: frozenset[Endpoint]) -> None:
+        """Ask for a slot, and note the answer."""
         free = {pool: self.free(pool, tried) for pool in self.tiers.pools}
         panic = not any(usable(endpoint, NOBODY) for endpoint in self.endpoints)
         admission = self.tiers.admit("caller", self.now, tried)
@@ -65,10 +76,9 @@ class PoolsMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def fail_in_a_row(self, data: st.DataObject) -> None:
         """Have one endpoint answer with errors until it has earned an ejection."""
-        pool = data.draw(st.sampled_from(self.tiers.pools))
-        endpoint = data.draw(st.sampled_from(pool.endpoints)) if pool.endpoints else None
+        pool, endpoint = self.pick(data)
         for _ in range(CONSECUTIVE_ERRORS):
-            if endpoint is None or not endpoint.ready or endpoint.free <= 0:
+            if not endpoint.ready or endpoint.free <= 0:
                 return
             others = frozenset(self.known) - {endpoint}
             lease = pool.admit("caller", self.now, others)
@@ -90,8 +100,6 @@ class PoolsMachine(RuleBasedStateMachine):
     def probe(self, data: st.DataObject, result: ProbeResult, *, busy: bool) -> None:
         """Find something about an endpoint."""
         pool, endpoint = self.pick(data)
-        if endpoint is None:
-            return
         endpoint.active_at = self.now if busy else float("-inf")
         healthy, probed = endpoint.health.healthy, endpoint.health.probed
         flipped, events = pool.observe(endpoint, result, self.now)
@@ -111,10 +119,18 @@ class PoolsMachine(RuleBasedStateMachine):
     def enable(self, data: st.DataObject, *, enabled: bool) -> None:
         """Drain an endpoint, or take it back."""
         pool, endpoint = self.pick(data)
-        if endpoint is not None:
-            self.take(pool.enable(endpoint, enabled=enabled))
+        self.take(pool.enable(endpoint, enabled=enabled))
 
-    @precondition(lambda self: len(self.known) < MOST_ENDPOINTS)
+    @rule()
+    def recover(self) -> None:
+        """Have every endpoint found well, and taken back."""
+        for pool in self.tiers.pools:
+            for endpoint in pool.endpoints:
+                self.take(pool.enable(endpoint, enabled=True))
+                for _ in range(endpoint.probe.rise):
+                    self.take(pool.observe(endpoint, GOOD, self.now)[1])
+
+    @precondition(lambda self: len(self.endpoints) < MOST_ENDPOINTS)
     @rule(data=st.data(), slots=st.integers(1, 2))
     def join(self, data: st.DataObject, slots: int) -> None:
         """Add an endpoint."""
@@ -126,7 +142,7 @@ class PoolsMachine(RuleBasedStateMachine):
     def remove(self, data: st.DataObject) -> None:
         """Forget an endpoint, whatever it is doing."""
         pool, endpoint = self.pick(data)
-        if endpoint is not None:
+        if len(pool.endpoints) > 1:
             self.take(pool.remove(endpoint))
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.9, 5.0, 31.0, 331.0]))
@@ -143,10 +159,10 @@ class PoolsMachine(RuleBasedStateMachine):
         """Endpoints that are in a pool now."""
         return [endpoint for pool in self.tiers.pools for endpoint in pool.endpoints]
 
-    def pick(self, data: st.DataObject) -> tuple[Pool, Endpoint | None]:
+    def pick(self, data: st.DataObject) -> tuple[Pool, Endpoint]:
         """Choose any endpoint of any pool."""
         pool = data.draw(st.sampled_from(self.tiers.pools))
-        return pool, data.draw(st.sampled_from(pool.endpoints)) if pool.endpoints else None
+        return pool, data.draw(st.sampled_from(pool.endpoints))
 
     def free(self, pool: Pool, tried: frozenset[Endpoint]) -> list[Endpoint]:
         """Return a pool's ready endpoints with a free slot for this caller."""
@@ -224,7 +240,8 @@ class PoolsMachine(RuleBasedStateMachine):
         for pool in self.tiers.pools:
             assert pool.waiting == sum(waiter.pool is pool for waiter in self.waiting) <= LIMIT
             assert pool.inflight == sum(endpoint.inflight for endpoint in pool.endpoints)
-            assert pool.ready is any(endpoint.ready for endpoint in pool.endpoints)
+            for endpoint in pool.endpoints:
+                assert pool.can_serve(frozenset(self.known) - {endpoint}) is endpoint.ready
         assert self.tiers.ready is any(endpoint.ready for endpoint in self.endpoints)
 
     @invariant()
@@ -247,5 +264,5 @@ class PoolsMachine(RuleBasedStateMachine):
         assert all(self.fates.values())
 
 
-PoolsMachine.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=50)
+PoolsMachine.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
 test_pools_keep_their_promises = PoolsMachine.TestCase

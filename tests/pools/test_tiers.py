@@ -58,6 +58,14 @@ def test_who_has_tried_all_of_the_first_tier_gets_the_next() -> None:
     assert tiers.admit("caller", 0.0, frozenset({a, b})) is Refusal.NO_ENDPOINT
 
 
+def test_who_has_tried_every_ready_endpoint_is_no_case_for_panic() -> None:
+    """An endpoint that answers errors is not asked while another is ready, though not for this caller."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    second = make_pool(b, ready=False)
+    second.observe(b, BAD, 0.0)
+    assert Tiers([make_pool(a), second]).admit("caller", 0.0, frozenset({a})) is Refusal.NO_ENDPOINT
+
+
 def test_panic_only_when_no_tier_is_ready() -> None:
     """While one is, an endpoint that answers errors serves nobody."""
     a, b = make_endpoint("a"), make_endpoint("b")
