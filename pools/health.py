@@ -40,7 +40,7 @@ class Health:
         elif result is ProbeResult.GOOD:
             flipped = self._observe_good()
         else:
-            flipped = self._observe_bad(accepting=result is ProbeResult.BAD)
+            flipped = self._observe_bad(answered=result is ProbeResult.BAD)
         self.probed = True
         return flipped
 
@@ -67,8 +67,10 @@ class Health:
         self.healthy = True
         return True
 
-    def _observe_bad(self, *, accepting: bool) -> bool:
-        self._good, self._bad, self.accepting = 0, self._bad + 1, accepting
+    def _observe_bad(self, *, answered: bool) -> bool:
+        self._good, self._bad = 0, self._bad + 1
+        # A time-out does not tell whether the connection was accepted: what was known last stands.
+        self.accepting = self.accepting or answered
         if not self.healthy or self._bad < self._settings.fall:
             return False
         self.healthy = False

@@ -59,7 +59,8 @@ class Pool:
 
     def admit(self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY) -> Lease | Waiter | Refusal:
         """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later."""
-        self.budget.requests += 1
+        if not tried:
+            self.budget.requests += 1
         # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
         endpoint = self._choose(tried)
         if endpoint is not None:
@@ -148,7 +149,7 @@ class Pool:
 
     def _eject(self, endpoint: Endpoint, now: float) -> None:
         ejected = sum(other.outlier.ejected for other in self.endpoints)
-        if may_eject(ejected, len(self.endpoints)):
+        if may_eject(ejected, sum(not other.absent for other in self.endpoints)):
             endpoint.outlier.eject(now, self._jitter())
             self._refresh()
 

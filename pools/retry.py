@@ -18,7 +18,7 @@ class RetryBudget:
     def __init__(self) -> None:
         self.requests = 0.0
         self._repeats = 0.0
-        self._faded_at = float("-inf")
+        self._faded_at: float | None = None
 
     def take(self, now: float) -> bool:
         """Return whether one more repeat is within the budget, and count it if so."""
@@ -30,7 +30,9 @@ class RetryBudget:
 
     def fade(self, now: float) -> None:
         """Forget with a time constant of ten seconds."""
-        if now > self._faded_at:
+        if self._faded_at is None:
+            self._faded_at = now
+        elif now > self._faded_at:
             factor = exp((self._faded_at - now) / WINDOW_S)
             self.requests *= factor
             self._repeats *= factor
