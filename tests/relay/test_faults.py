@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from harness import Front, backend, eventually, front, make_pool, read_request
 
@@ -14,42 +16,58 @@ def words(number: int) -> bytes:
     return (b"<%d>" % number) * PIECE
 
 
+def whole(said: bytes) -> list[bytes]:
+    """Answer as it should be."""
+    return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)]
+
+
+def chunked(said: bytes) -> list[bytes]:
+    """Answer in two chunks."""
+    parts = (said[: len(said) // 2], said[len(said) // 2 :])
+    framed = [b"%x\r\n%s\r\n" % (len(part), part) for part in parts]
+    return [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *framed, b"0\r\n\r\n"]
+
+
+def halved(said: bytes) -> list[bytes]:
+    """Answer in two pieces, with a pause between them."""
+    (answer,) = whole(said)
+    return [answer[: len(answer) // 2], answer[len(answer) // 2 :]]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What an endpoint says to a request, and whether its connection goes on."""
+
+    say: Callable[[bytes], list[bytes]]
+    goes_on: bool = True
+    resets: bool = False
+
+
+BEHAVIOURS = (
+    Behaviour(whole),
+    Behaviour(chunked),
+    Behaviour(halved),
+    Behaviour(lambda _said: [], goes_on=False, resets=True),
+    Behaviour(lambda _said: [], goes_on=False),
+    Behaviour(lambda said: halved(said)[:1], goes_on=False),
+    Behaviour(lambda _said: [b"\x00\x01garbage\r\n\r\n"]),
+    Behaviour(lambda said: [b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + whole(said)[0][17:]], goes_on=False),
+    Behaviour(lambda said: [b"HTTP/1.1 200 OK\r\n\r\n" + said], goes_on=False),
+)
+
+
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dice: random.Random) -> None:
-    """Answer requests until a fault is rolled."""
-    while True:
+    """Answer requests until a fault ends the connection."""
+    behaviour = BEHAVIOURS[0]
+    while behaviour.goes_on:
         _, body = await read_request(reader)
-        said = words(int(body))
-        half = len(said) // 2
-        match dice.choice(("sized", "chunked", "slow", "reset", "silent", "truncated", "garbage", "close", "unframed")):
-            case "sized":
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
-            case "chunked":
-                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                writer.writelines(b"%x\r\n%s\r\n" % (len(part), part) for part in (said[:half], said[half:]))
-                writer.write(b"0\r\n\r\n")
-            case "slow":
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said[:half]))
-                await writer.drain()
-                await asyncio.sleep(dice.random() / 100)
-                writer.write(said[half:])
-            case "reset":
-                writer.transport.abort()
-            case "silent":
-                return
-            case "truncated":
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said[:half]))
-                return
-            case "garbage":
-                writer.write(b"\x00\x01garbage\r\n\r\n")
-            case "close":
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)
-                )
-                return
-            case "unframed":
-                writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + said)
-                return
-        await writer.drain()
+        behaviour = dice.choice(BEHAVIOURS)
+        for piece in behaviour.say(words(int(body))):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(dice.random() / 200)
+    if behaviour.resets:
+        writer.transport.abort()
 
 
 def unchunk(body: bytes) -> bytes | None:
@@ -87,11 +105,11 @@ async def call(edge: Front, number: int, dice: random.Random) -> str:
     status = head.split(b" ")[1]
     if status in {b"502", b"503"}:
         return "refused"
-    whole = unchunk(body) if b"chunked" in head else body
-    if whole is None or (b"Content-Length" in head and len(whole) < len(words(number))):
-        assert whole is None or words(number).startswith(whole)
+    said = unchunk(body) if b"chunked" in head else body
+    if said is None or (b"Content-Length" in head and len(said) < len(words(number))):
+        assert said is None or words(number).startswith(said)
         return "broken"
-    assert whole == words(number), "another request's bytes"
+    assert said == words(number), "another request's bytes"
     return "whole"
 
 
