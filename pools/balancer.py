@@ -13,17 +13,16 @@ Roll = Callable[[int], int]
 
 def least_inflight(endpoints: Iterable[Endpoint], roll: Roll) -> Endpoint | None:
     """Return the endpoint with the fewest open leases among those with a free slot, ties at random."""
-    best: Endpoint | None = None
-    least = ties = 0
+    best: list[Endpoint] = []
+    least = 0
     for endpoint in endpoints:
         inflight = endpoint.inflight
-        if (best is not None and inflight > least) or endpoint.free <= 0:
+        if (best and inflight > least) or endpoint.free <= 0:
             continue
-        if best is None or inflight < least:
-            best, least, ties = endpoint, inflight, 1
-            continue
-        ties += 1
-        # The k-th tie replaces the choice with a chance of 1 in k: all have the same in the end.
-        if not roll(ties):
-            best = endpoint
-    return best
+        if best and inflight == least:
+            best.append(endpoint)
+        else:
+            best, least = [endpoint], inflight
+    if not best:
+        return None
+    return best[0] if len(best) == 1 else best[roll(len(best))]

@@ -9,7 +9,6 @@ Must not know connections, endpoints or clocks. Rules: RFC 9110 section 7.6, RFC
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import httptools
 
@@ -43,17 +42,16 @@ class HeadError(ValueError):
         self.status = status
 
 
-@dataclass(slots=True, eq=False)
 class RequestHead:
-    """A request head as an intermediary sees it; `kept` are the raw field lines that travel on, each with its CRLF."""
+    """A request head as an intermediary sees it; `kept` are the raw field lines that travel on, each with its CRLF.
 
-    method: str
-    target: bytes
-    minor: int
+    What most requests do not have stands on the class: a head is made for every request.
+    """
+
     # The target without its query.
     path: str = ""
-    kept: list[bytes] = field(default_factory=list)
     host: bytes = b""
+    hosts: int = 0
     length: int = 0
     chunked: bool = False
     expects: bool = False
@@ -61,8 +59,13 @@ class RequestHead:
     forwarded_for: bytes = b""
     forwarded: frozenset[bytes] = frozenset()
     via: bytes = b""
-    hosts: int = 0
-    nominated: list[bytes] = field(default_factory=list)
+    nominated: tuple[bytes, ...] = ()
+
+    def __init__(self, method: str, target: bytes, minor: int) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.kept: list[bytes] = []
 
     @property
     def keep_alive(self) -> bool:
@@ -133,8 +136,7 @@ def _read_fields(request: RequestHead, head: bytes, at: int, *, trusted: bool) -
         request.kept.append(head[at:end])
     if request.hosts > 1 or (not request.hosts and request.minor):
         raise HeadError("malformed_request", "A request names its Host exactly once.")
-    names = set(request.nominated) - _NOT_NOMINATED
-    if names:
+    if request.nominated and (names := set(request.nominated) - _NOT_NOMINATED):
         request.kept = without_fields(request.kept, names)
         # What is dropped is no longer known from before: forward_request says it anew.
         request.forwarded -= names
@@ -152,7 +154,7 @@ def _read_host(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # n
 
 
 def _read_connection(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
-    request.nominated.extend(tokens(value))
+    request.nominated += tuple(tokens(value))
     return False
 
 

@@ -4,7 +4,6 @@ Must not know connections, endpoints or clocks. Rules: RFC 9110 section 7.6, RFC
 """
 
 import re
-from dataclasses import dataclass, field
 
 import httptools
 
@@ -26,17 +25,18 @@ class ResponseError(ValueError):
     """An endpoint's bytes that are no response head we accept."""
 
 
-@dataclass(slots=True, eq=False)
 class ResponseHead:
     """A response head as an intermediary sees it; `kept` begins with the status line's rest."""
 
-    status: int
-    minor: int
-    keep_alive: bool
-    kept: list[bytes] = field(default_factory=list)
+    keep_alive: bool = False
     length: int | None = None
     chunked: bool = False
     via: bytes = b""
+
+    def __init__(self, status: int, minor: int) -> None:
+        self.status = status
+        self.minor = minor
+        self.kept: list[bytes] = []
 
     @property
     def interim(self) -> bool:
@@ -73,7 +73,7 @@ def parse_response(head: bytes) -> ResponseHead:
         raise ResponseError("an upgrade that nobody asked for") from None
     except httptools.HttpParserError as error:
         raise ResponseError(str(error)) from None
-    response = ResponseHead(int(line[2]), int(line[1]), keep_alive=False)
+    response = ResponseHead(int(line[2]), int(line[1]))
     _read_fields(response, head, line.end() - 2)
     return response
 
@@ -103,8 +103,7 @@ def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
     if at < end:
         kept.append(head[at:end])
     response.keep_alive = b"close" not in nominated and (response.minor > 0 or b"keep-alive" in nominated)
-    names = set(nominated) - _NOT_NOMINATED
-    if names:
+    if nominated and (names := set(nominated) - _NOT_NOMINATED):
         kept[1:] = without_fields(kept[1:], names)
 
 

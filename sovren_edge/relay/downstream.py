@@ -7,10 +7,11 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
-from sovren_edge.errors import Problem, Side
+from sovren_edge.errors import Problem
 from sovren_edge.http.answer import Answer, encode, problem_answer
 from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader
 from sovren_edge.http.request import HeadError, RequestHead, parse_request
+from sovren_edge.relay import problems
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Exchange
 
@@ -64,7 +65,7 @@ class Downstream(asyncio.Protocol):
         if self.door.allow.contains(self.address):
             self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
         else:
-            self._refuse(Problem(403, "address_not_allowed", "Your address may not call this port.", Side.CALLER))
+            self._refuse(problems.ADDRESS_NOT_ALLOWED)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """End the exchange with its caller; see asyncio.Protocol."""
@@ -104,7 +105,7 @@ class Downstream(asyncio.Protocol):
         try:
             self._read(data)
         except HeadError as error:
-            self._refuse(Problem(error.status, error.reason, error.detail, Side.CALLER))
+            self._refuse(problems.malformed_head(error))
         except FramingError as error:
             self._break(str(error))
         finally:
@@ -246,7 +247,7 @@ class Downstream(asyncio.Protocol):
         elif self._closing:
             self.abort()
         elif self._partial:
-            self._refuse(Problem(408, "head_timeout", "The request's head did not arrive in time.", Side.CALLER))
+            self._refuse(problems.HEAD_TIMEOUT)
         else:
             self._close()
 
@@ -268,7 +269,7 @@ class Downstream(asyncio.Protocol):
     def _break(self, detail: str) -> None:
         """End a request whose body is not framed as it should be."""
         if self._exchange is not None:
-            self._exchange.body_broken(f"The request's body is malformed: {detail}.")
+            self._exchange.body_broken(detail)
 
     def _close(self) -> None:
         """Close once everything is written; what is still being received is read and dropped until then.

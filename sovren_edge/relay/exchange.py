@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from pools.admission import Lease, Outcome, Refusal, Waiter
 from pools.pool import NOBODY
-from sovren_edge.errors import Problem, Side
+from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
 from sovren_edge.http.framing import LAST_CHUNK, BodyReader, ChunkedReader, UntilCloseReader, chunk
 from sovren_edge.http.request import IDEMPOTENT, RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead, forward_response
 from sovren_edge.observe.log import Access
+from sovren_edge.relay import problems
 from sovren_edge.relay.body import RequestBody
 from sovren_edge.relay.deadlines import NEVER
-from sovren_edge.relay.relay import RETRY_AFTER_S
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,15 +30,29 @@ if TYPE_CHECKING:
 LEFT_STATUS = 499
 SERVER_ERROR = 500
 
-REFUSALS = {
-    Refusal.QUEUE_FULL: "Every slot is taken and the queue is full.",
-    Refusal.QUEUE_TIMEOUT: "No slot became free in time.",
-    Refusal.NO_ENDPOINT: "No endpoint of this service is ready.",
-}
-
 
 class Exchange:
     """One request and its answer."""
+
+    # Attempts.
+    _tried: "frozenset[Endpoint]" = NOBODY
+    _attempts = 0
+    _endpoint = ""
+    _repeated = False
+    _stale = False
+    _waiter: Waiter | None = None
+    _queue_s = 0.0
+    _lease: Lease | None = None
+    _connecting: "asyncio.Task[None] | None" = None
+    _upstream: "Upstream | None" = None
+    _stats: "EndpointStats"
+    # The answer.
+    _status = 0
+    _answered_at = 0.0
+    _first_body_at = 0.0
+    _chunked_answer = False
+    _sent = 0
+    _ended = False
 
     def __init__(
         self, relay: "Relay", door: "Door", downstream: "Downstream", request: RequestHead, now: float
@@ -50,28 +64,9 @@ class Exchange:
         self._request_id = request.request_id.encode()
         self._started_at = now
         self._body = RequestBody(request, relay.settings.kept_body_limit)
-        # Attempts.
-        self._tried: frozenset[Endpoint] = NOBODY
-        self._attempts = 0
-        self._endpoint = ""
-        self._stats: EndpointStats
-        self._repeated = False
-        self._stale = False
-        self._waiter: Waiter | None = None
-        self._lease: Lease | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._upstream: Upstream | None = None
-        # The answer.
-        self._status = 0
-        self._answered_at = 0.0
-        self._first_body_at = 0.0
-        self._queue_s = 0.0
-        self._chunked_answer = False
         self._close = not request.keep_alive or not request.minor
-        self._sent = 0
         # What is to be written when the bytes that have come are read: a system call costs more than a join.
         self._outgoing: list[bytes] = []
-        self._ended = False
 
     # --- the request's body
 
@@ -110,7 +105,7 @@ class Exchange:
 
     def body_broken(self, detail: str) -> None:
         """Refuse a request whose body cannot be read."""
-        self._fail(Problem(400, "malformed_body", detail, Side.CALLER), Outcome.LEFT)
+        self._fail(problems.malformed_body(detail), Outcome.LEFT)
 
     def _hold_body(self) -> None:
         """Read no more of a large body before a slot is held."""
@@ -139,8 +134,7 @@ class Exchange:
         self._leave_queue()
         for pool in self._door.tiers.pools[:1]:
             self._relay.stats_of(pool).refusals[refusal] += 1
-        retry_after_s = 1 + self._relay.roll(RETRY_AFTER_S)
-        self._fail(Problem(503, refusal, REFUSALS[refusal], Side.EDGE, retry_after_s), Outcome.LEFT)
+        self._fail(problems.refused(refusal, self._relay.roll(problems.RETRY_AFTER_S)), Outcome.LEFT)
 
     def _admit(self, now: float) -> None:
         # Pools tell who has waited too long for a slot, and connecting has a time-out of its own.
@@ -296,10 +290,7 @@ class Exchange:
             self._release(Outcome.FAILED if self._repeated else Outcome.LEFT, now)
             self._admit(now)
         else:
-            self._fail(
-                Problem(502, "upstream_failed", f"The endpoint did not answer: {reason}.", Side.UPSTREAM),
-                Outcome.FAILED,
-            )
+            self._fail(problems.upstream_failed(reason), Outcome.FAILED)
 
     def upstream_paused(self, *, paused: bool) -> None:
         """Read no more from the caller while the endpoint is slow to read."""
@@ -355,11 +346,9 @@ class Exchange:
             self._stop_upstream()
             self._break("no byte moved for too long")
         elif self._body.complete:
-            problem = Problem(504, "upstream_timeout", "The endpoint did not answer in time.", Side.UPSTREAM)
-            self._fail(problem, Outcome.FAILED)
+            self._fail(problems.UPSTREAM_TIMEOUT, Outcome.FAILED)
         else:
-            problem = Problem(408, "body_timeout", "The request's body did not arrive in time.", Side.CALLER)
-            self._fail(problem, Outcome.LEFT)
+            self._fail(problems.BODY_TIMEOUT, Outcome.LEFT)
 
     # --- the end
 

@@ -26,7 +26,8 @@ from sovren_edge.relay.settings import RelaySettings
 if TYPE_CHECKING:
     from sovren_edge.relay.downstream import Downstream
 
-RETRY_AFTER_S = 3
+# Outcomes after which an endpoint may no longer be ready.
+UNREADYING = frozenset({Outcome.FAILED, Outcome.REFUSED})
 
 
 class Pages(Protocol):
@@ -114,11 +115,12 @@ class Relay:
 
     def release(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Release a lease and act on what follows; tell when its endpoint is no longer ready."""
-        was_ready = lease.endpoint.ready
+        was_ready = outcome in UNREADYING and lease.endpoint.ready
         events = lease.pool.release(lease, outcome, now)
         if was_ready and not lease.endpoint.ready:
             self.on_change(lease.pool, lease.endpoint, outcome)
-        self.act(events)
+        if events:
+            self.act(events)
 
     def observe(self, pool: Pool, endpoint: Endpoint, result: ProbeResult) -> None:
         """Take a probe's result and act on what follows; tell when the endpoint's health flipped."""

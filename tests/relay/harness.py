@@ -147,7 +147,7 @@ def make_pool(
     """Make a pool of loopback endpoints that are ready at once."""
     settings = PoolSettings(endpoints=("set:1",), slots=slots, repeatable=repeatable, queue=queue or QueueSettings())
     endpoints = [Endpoint(f"127.0.0.1:{port}", "127.0.0.1", port, slots) for port in ports]
-    pool = Pool(name, settings, endpoints, roll=lambda n: n - 1, jitter=lambda: 0.5)
+    pool = Pool(name, settings, endpoints, roll=lambda _n: 0, jitter=lambda: 0.5)
     for endpoint in endpoints:
         if ready:
             pool.observe(endpoint, ProbeResult.GOOD, 0.0)
