@@ -4,6 +4,7 @@ Must not know what follows from an answer: the pool decides that.
 """
 
 import asyncio
+import errno
 from typing import Protocol
 
 import aiohttp
@@ -13,6 +14,9 @@ from pools.health import REFUSED_INTERVAL_S, ProbeResult
 from pools.pool import Pool
 
 _GOOD = range(200, 300)
+
+# Errors of connecting that say nothing about the endpoint: this machine has run out of something.
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class OnProbe(Protocol):
@@ -32,7 +36,9 @@ async def watch(pool: Pool, client: aiohttp.ClientSession, on_probe: OnProbe) ->
 
 async def _watch(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
     while True:
-        on_probe(pool, endpoint, await probe(endpoint, client))
+        result = await probe(endpoint, client)
+        if result is not None:
+            on_probe(pool, endpoint, result)
         waited_s = 0.0
         # In short steps: a connect that fails meanwhile shortens the interval.
         while waited_s < endpoint.health.interval_s:
@@ -41,16 +47,16 @@ async def _watch(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, 
             waited_s += step_s
 
 
-async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResult:
-    """Ask once; a redirect is no answer, and only 2xx is good."""
+async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResult | None:
+    """Ask once; None if this machine could not even ask; a redirect is no answer, and only 2xx is good."""
     url = f"http://{endpoint.address.decode()}{endpoint.probe.path}"
     try:
         async with asyncio.timeout(endpoint.probe.timeout_s), client.get(url, allow_redirects=False) as answer:
             return ProbeResult.GOOD if answer.status in _GOOD else ProbeResult.BAD
     except TimeoutError:
         return ProbeResult.TIMED_OUT
-    except aiohttp.ClientConnectorError:
-        return ProbeResult.REFUSED
+    except aiohttp.ClientConnectorError as error:
+        return None if error.os_error.errno in OURS else ProbeResult.REFUSED
     except aiohttp.ClientError:
         return ProbeResult.BAD
 

@@ -10,6 +10,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t !-~\x80-\xff]*)?\r\n")
 _TRAILER_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t !-~\x80-\xff]*)?\r\n")
 _LINE_LIMIT = 4096
+# Lines and pieces that are read in one go: bytes that are chunks of one byte each must not hold the loop.
+STEPS_A_TURN = 400
 _TRAILERS_LIMIT = 16384
 
 
@@ -23,7 +25,10 @@ class BodyReader(Protocol):
     done: bool
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """Return the body's pieces in these bytes, and what stands behind its end."""
+        """Return the body's pieces in these bytes, and what was not read.
+
+        That is what stands behind the body's end, or, while it is not `done`, what should be read in a further turn.
+        """
 
 
 class SizedReader:
@@ -78,14 +83,15 @@ class ChunkedReader:
         if self._partial:
             data, self._partial = self._partial + data, b""
         pieces: list[bytes] = []
-        at = 0
-        while at < len(data) and not self.done:
+        at = steps = 0
+        while at < len(data) and not self.done and steps < STEPS_A_TURN:
+            steps += 1
             taken = self._data(data, at, pieces) if self._remaining else self._line(data, at)
             if not taken:
                 self._partial = data[at:]
-                break
+                return pieces, b""
             at += taken
-        return pieces, data[at:] if self.done else b""
+        return pieces, data[at:]
 
     def _data(self, data: bytes, at: int, pieces: list[bytes]) -> int:
         """Take what there is of the current chunk and of the CRLF behind it; return how many bytes."""

@@ -88,11 +88,11 @@ def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
         name, value = match[1].lower(), match[2].rstrip(b" \t")
         if name == b"content-length":
             response.length = int(value)
-            continue
+            # RFC 9110 section 8.6: no length stands in these.
+            if not (response.interim or response.status == NO_CONTENT):
+                continue
         if name == b"transfer-encoding":
-            if value.lower() != b"chunked" or response.chunked or not response.minor:
-                raise ResponseError("a transfer coding other than chunked, once, in HTTP/1.1")
-            response.chunked = True
+            _read_coding(response, value)
         elif name == b"connection":
             nominated.extend(tokens(value))
         elif name == b"via" and value:
@@ -105,6 +105,12 @@ def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
     response.keep_alive = b"close" not in nominated and (response.minor > 0 or b"keep-alive" in nominated)
     if nominated and (names := set(nominated) - _NOT_NOMINATED):
         kept[1:] = without_fields(kept[1:], names)
+
+
+def _read_coding(response: ResponseHead, value: bytes) -> None:
+    if value.lower() != b"chunked" or response.chunked or not response.minor:
+        raise ResponseError("a transfer coding other than chunked, once, in HTTP/1.1")
+    response.chunked = True
 
 
 def forward_response(response: ResponseHead, *, request_id: bytes, chunked: bool, close: bool) -> bytes:

@@ -5,6 +5,7 @@ Must not know what a worker is made of.
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -48,6 +49,7 @@ class Call:
 
 def run(plan: Plan, config: Config, *, state_dir: Path, port_offset: int) -> int:
     """Serve until a signal; return the exit status. Raises StartupError when it cannot start."""
+    _raise_descriptor_limit()
     wanted = [Wanted(listener.name, listener.bind, listener.port) for listener in plan.listeners]
     wanted += [Wanted(name, "127.0.0.1", port, ours=False) for name, port in plan.engines]
     with open_log(config.log) as (log, writer), bind_all(wanted, config.edge.backlog, port_offset) as sockets:
@@ -57,6 +59,12 @@ def run(plan: Plan, config: Config, *, state_dir: Path, port_offset: int) -> int
                 return runner.run(_serve(call, sockets))
             except* StartupError as group:
                 raise StartupError("\n".join(str(fault) for fault in _leaves(group))) from None
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as the system lets this process have: every caller and every endpoint needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _leaves(group: BaseExceptionGroup[StartupError]) -> Iterator[StartupError]:

@@ -23,6 +23,11 @@ class Connections:
         self._idle: defaultdict[Endpoint, deque[Upstream]] = defaultdict(deque)
         self._open: set[Upstream] = set()
 
+    @property
+    def all(self) -> frozenset[Upstream]:
+        """Every open connection, idle or not."""
+        return frozenset(self._open)
+
     def take(self, endpoint: Endpoint) -> Upstream | None:
         """Return the idle connection that was used last; None when there is none."""
         idle = self._idle[endpoint]
@@ -50,6 +55,9 @@ class Connections:
     def give_back(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""
         idle = self._idle[upstream.endpoint]
+        if not self._idle_limit:
+            self.discard(upstream)
+            return
         if len(idle) >= self._idle_limit:
             idle.popleft().abort()
         upstream.pause(paused=False)

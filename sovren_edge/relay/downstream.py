@@ -5,6 +5,7 @@ Must not know endpoints or pools. A caller that closes its side has left: its wo
 
 import asyncio
 import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from sovren_edge.errors import Problem
@@ -23,6 +24,11 @@ JOIN_LIMIT = 16 * 1024
 PIPELINE_BUFFER = 64 * 1024
 OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/status"})
 CLOSE_WAIT = 8
+# Pages and refusals that are answered in one go; then others get their turn.
+HEADS_A_TURN = 8
+NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+# Closing with this set sends a reset.
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Downstream(asyncio.Protocol):
@@ -43,19 +49,29 @@ class Downstream(asyncio.Protocol):
         self._reader: BodyReader | None = None
         self._partial = b""
         self._reading = False
+        self._unsent = 0
         self._closing = False
+        self._held = False
         self._paused = False
-        self._write_paused = False
+        self.write_paused = False
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being served."""
-        return self._exchange is not None
+        """Whether a request is being served, or its answer is still being sent."""
+        return self._exchange is not None or self._unsent_bytes > 0
+
+    @property
+    def _unsent_bytes(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; see asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        if NOTSENT_LOWAT is not None:
+            # Without it, the system buffers megabytes for a slow caller, and tells of its progress once a minute.
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, WRITE_BUFFER)
         peer = self.transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
         self.peer = self.address.encode()
@@ -85,17 +101,17 @@ class Downstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
-        self._write_paused = True
+        self.write_paused = True
         if self._exchange is not None:
             self._exchange.caller_paused(paused=True)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
-        self._write_paused = False
+        self.write_paused = False
         if self._exchange is not None:
             self._exchange.caller_paused(paused=False)
         else:
-            self._go_on()
+            self._take_turn()
 
     def data_received(self, data: bytes) -> None:
         """Read; see asyncio.Protocol."""
@@ -112,17 +128,50 @@ class Downstream(asyncio.Protocol):
             self._reading = False
 
     def _read(self, data: bytes) -> None:
+        heads = 0
         while data and not self._closing and self.transport is not None:
             if self._reader is not None:
                 data = self._read_body(self._reader, data)
-            elif self._exchange is None and not self._write_paused:
+                if data and self._reader is not None:
+                    self._yield(data)
+                    return
+            elif heads == HEADS_A_TURN:
+                self._yield(data)
+                return
+            elif self._exchange is None and not self.write_paused:
+                heads += 1
                 data = self._read_head(data)
             else:
                 # A further request waits until the one before it is answered, and the answer is being read.
                 self._partial = data
-                if len(data) > PIPELINE_BUFFER:
-                    self.pause(paused=True)
+                self._read_on(reading=len(data) <= PIPELINE_BUFFER)
                 return
+
+    def _yield(self, data: bytes) -> None:
+        """Read the rest when others have had their turn: no caller's bytes may hold the loop."""
+        self._partial = data
+        self._read_on(reading=False)
+        asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Go on reading, and turn to what has been read but not looked at, unless a request must be answered first."""
+        if self._held:
+            return
+        busy = self._reader is None and (self._exchange is not None or self.write_paused)
+        self._read_on(reading=not busy or len(self._partial) <= PIPELINE_BUFFER)
+        if self._partial and not busy and not self._reading:
+            self.data_received(b"")
+
+    def _read_on(self, *, reading: bool) -> None:
+        if self.transport is None or self.transport.is_closing() or reading != self._paused:
+            return
+        self._paused = not reading
+        if reading:
+            self.transport.resume_reading()
+            self.relay.paused.discard(self)
+        else:
+            self.transport.pause_reading()
+            self.relay.paused.add(self)
 
     def _read_head(self, data: bytes) -> bytes:
         """Read one request's head as far as it has come; return what stands behind it."""
@@ -172,7 +221,7 @@ class Downstream(asyncio.Protocol):
         close = not request.keep_alive or not request.bodiless or not request.minor or self.relay.draining
         self.door.stats.count_page(request.method, answer.status)
         self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
-        self.finish(close=close, now=now)
+        self.finish(close=close, now=now, linger=not request.bodiless)
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
@@ -189,32 +238,21 @@ class Downstream(asyncio.Protocol):
             self.transport.writelines(pieces)
 
     def pause(self, *, paused: bool) -> None:
-        """Stop reading from the caller, or go on."""
-        if self.transport is None or self.transport.is_closing() or paused == self._paused:
-            return
-        self._paused = paused
+        """Hold the caller's bytes back, or let them come."""
+        self._held = paused
         if paused:
-            self.transport.pause_reading()
-            self.relay.paused.add(self)
+            self._read_on(reading=False)
         else:
-            self.transport.resume_reading()
-            self.relay.paused.discard(self)
+            self._take_turn()
 
-    def finish(self, *, close: bool, now: float) -> None:
-        """Go on to the next request, or close behind the answer."""
+    def finish(self, *, close: bool, now: float, linger: bool = False) -> None:
+        """Go on to the next request, or close behind the answer; `linger` if the caller is still sending."""
         self._exchange = None
         if close or self.transport is None:
-            self._close()
+            self._close(linger=self._reader is not None or linger)
             return
         self.wait_until(now + self.relay.settings.keepalive_timeout_s)
-        if not self._write_paused:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Turn to requests that came while another was being served."""
         self.pause(paused=False)
-        if self._partial and not self._reading:
-            self.data_received(b"")
 
     def answer(self, answer: Answer, request: RequestHead, *, close: bool, now: float) -> None:
         """Answer a request that no endpoint answers, and go on or close."""
@@ -226,14 +264,19 @@ class Downstream(asyncio.Protocol):
         self.relay.deadlines.set(self, deadline)
 
     def abort(self) -> None:
-        """End the connection at once: a broken answer must not look like a whole one."""
+        """End the connection at once."""
         if self.transport is not None:
             self.transport.abort()
 
-    def close_broken(self) -> None:
-        """Send what is written, then end the connection in the middle of the answer."""
+    def close_broken(self, *, reset: bool) -> None:
+        """Send what is written, then end the connection in the middle of the answer; or reset it at once."""
         self._exchange = None
-        self._close()
+        if reset and self.transport is not None:
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            self.transport.abort()
+        else:
+            self._close()
 
     def close_when_idle(self) -> None:
         """Close now if no request is being served or read."""
@@ -242,7 +285,11 @@ class Downstream(asyncio.Protocol):
 
     def expire(self) -> None:
         """End what has waited too long: an exchange, a head, an idle connection, or its last bytes."""
-        if self._exchange is not None:
+        unsent, self._unsent = self._unsent, self._unsent_bytes
+        if 0 < self._unsent < unsent:
+            # Slow, but still reading.
+            self.wait_until(self.relay.now() + self.relay.settings.idle_timeout_s)
+        elif self._exchange is not None:
             self._exchange.timed_out()
         elif self._closing:
             self.abort()
@@ -264,15 +311,15 @@ class Downstream(asyncio.Protocol):
         request_id = self.relay.make_request_id()
         self.door.stats.count_page("", problem.status)
         self.write(encode(problem_answer(problem, request_id), request_id=request_id, close=True))
-        self._close()
+        self._close(linger=True)
 
     def _break(self, detail: str) -> None:
         """End a request whose body is not framed as it should be."""
         if self._exchange is not None:
             self._exchange.body_broken(detail)
 
-    def _close(self) -> None:
-        """Close once everything is written; what is still being received is read and dropped until then.
+    def _close(self, *, linger: bool = False) -> None:
+        """Close once everything is written; to `linger` is to read and drop what the caller still sends.
 
         Closing with unread bytes would make the system reset the connection, and the caller could lose the answer.
         """
@@ -280,9 +327,10 @@ class Downstream(asyncio.Protocol):
             return
         self._closing = True
         self._partial = b""
-        self.wait_until(self.relay.now() + self.relay.settings.keepalive_timeout_s)
-        if self._reader is not None and self.transport.can_write_eof():
-            self.pause(paused=False)
+        self._unsent = self._unsent_bytes
+        self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
+        if linger and self.transport.can_write_eof():
+            self._read_on(reading=True)
             self.transport.write_eof()
         else:
             self.transport.close()

@@ -4,6 +4,7 @@ A lease is held from the choice of an endpoint to the end of its attempt and rel
 before a slot is held. Must not know how bytes are read off either connection.
 """
 
+import errno
 from typing import TYPE_CHECKING
 
 from pools.admission import Lease, Outcome, Refusal, Waiter
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     from sovren_edge.relay.upstream import Upstream
 
 LEFT_STATUS = 499
+# Errors of connecting that say nothing about the endpoint: this machine has run out of something.
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 SERVER_ERROR = 500
+# A kept connection that ends so soon after it was used again was closed before the endpoint saw the request.
+STALE_S = 0.1
 
 
 class Exchange:
@@ -45,6 +50,7 @@ class Exchange:
     _lease: Lease | None = None
     _connecting: "asyncio.Task[None] | None" = None
     _upstream: "Upstream | None" = None
+    _sent_at = 0.0
     _stats: "EndpointStats"
     # The answer.
     _status = 0
@@ -84,7 +90,8 @@ class Exchange:
         """Take some of the request's body."""
         was_kept = self._body.kept
         passed_on = self._body.take(pieces)
-        self._downstream.wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
+        if self._body.kept or self._body.streaming:
+            self._downstream.wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
         if passed_on and self._upstream is not None:
             self._upstream.writelines(passed_on)
         elif was_kept and not self._body.kept:
@@ -171,8 +178,11 @@ class Exchange:
     async def _connect(self, lease: Lease) -> None:
         try:
             upstream = await self._relay.connections.connect(lease.endpoint)
-        except OSError:
+        except OSError as error:
             self._connecting = None
+            if error.errno in OURS:
+                self._fail(problems.EXHAUSTED, Outcome.LEFT)
+                return
             # Costs no budget: nothing was sent. Each other ready endpoint is tried once.
             self._tried |= {lease.endpoint}
             self._relay.connections.forget(lease.endpoint)
@@ -196,13 +206,13 @@ class Exchange:
             request_id=self._request_id,
         )
         upstream.write(b"".join((head, *self._body.begin())))
-        now = self._relay.now()
+        self._sent_at = now = self._relay.now()
         if self._body.complete:
             self._await_answer(now)
             return
         self._downstream.wait_until(now + self._relay.settings.idle_timeout_s)
         self._continue()
-        self._downstream.pause(paused=False)
+        self._downstream.pause(paused=upstream.write_paused)
 
     def _await_answer(self, now: float) -> None:
         if not self._status:
@@ -280,7 +290,7 @@ class Exchange:
         """Repeat elsewhere what no byte has answered; otherwise end the caller's answer as broken."""
         upstream, self._upstream = self._upstream, None
         if self._status:
-            self._break(reason)
+            self._break(f"upstream broke: {reason}")
             return
         lease = self._lease
         if lease is not None and upstream is not None and self._may_repeat(lease, upstream):
@@ -300,7 +310,7 @@ class Exchange:
         """Whether to send the request again after an attempt that brought no byte of an answer."""
         if self._body.streaming or not (lease.pool.settings.repeatable or self._request.method in IDEMPOTENT):
             return False
-        if upstream.used and not self._stale:
+        if upstream.used and not self._stale and self._relay.now() - self._sent_at < STALE_S:
             # A kept connection that was closed under our feet says nothing about the endpoint.
             self._stale = True
             return True
@@ -313,16 +323,13 @@ class Exchange:
         # Otherwise there is no elsewhere: the same endpoint answers now, or refuses to connect and is known as down.
         return True
 
-    def _break(self, reason: str) -> None:
+    def _break(self, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
         self.flush()
         now = self._relay.now()
-        self._release(Outcome.FAILED, now)
-        self._finish(f"upstream broke: {reason}", now)
-        if self._request.minor:
-            self._downstream.close_broken()
-        else:
-            # An HTTP/1.0 caller takes any orderly close for the end.
-            self._downstream.abort()
+        self._release(outcome, now)
+        self._finish(reason, now)
+        # An HTTP/1.0 caller takes any orderly close for the end.
+        self._downstream.close_broken(reset=not self._request.minor)
 
     # --- the caller
 
@@ -339,13 +346,18 @@ class Exchange:
         """Read no more from the endpoint while the caller is slow to read."""
         if self._upstream is not None:
             self._upstream.pause(paused=paused)
+            self._downstream.wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
 
     def timed_out(self) -> None:
         """End an exchange that has waited too long: for the body, for the answer, or for its next byte."""
-        if self._status:
+        upstream = self._upstream
+        if self._status and self._downstream.write_paused:
             self._stop_upstream()
-            self._break("no byte moved for too long")
-        elif self._body.complete:
+            self._break("the caller read nothing for too long", Outcome.LEFT)
+        elif self._status:
+            self._stop_upstream()
+            self._break("no byte of the answer came for too long")
+        elif self._body.complete or (upstream is not None and upstream.write_paused):
             self._fail(problems.UPSTREAM_TIMEOUT, Outcome.FAILED)
         else:
             self._fail(problems.BODY_TIMEOUT, Outcome.LEFT)
@@ -359,7 +371,7 @@ class Exchange:
         self._stop_attempt(outcome, now)
         if begun:
             self._finish(problem.reason, now)
-            self._downstream.close_broken()
+            self._downstream.close_broken(reset=not self._request.minor)
             return
         self._status = problem.status
         answer = problem_answer(problem, self._request.request_id)

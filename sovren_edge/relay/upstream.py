@@ -49,6 +49,7 @@ class Upstream(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.served: Served | None = None
         self.used = False
+        self.write_paused = False
         self._connections = connections
         self._method = ""
         self._partial = b""
@@ -65,9 +66,15 @@ class Upstream(asyncio.Protocol):
         """Whether a request may be written to it."""
         return self.transport is not None and not self.transport.is_closing()
 
+    @property
+    def _written(self) -> bool:
+        """Whether the whole request has left: an endpoint may answer before that."""
+        return self.transport is not None and not self.transport.get_write_buffer_size()
+
     def begin(self, served: Served, method: str) -> None:
         """Serve an exchange; its request's bytes are written next."""
         self.served = served
+        self._partial = b""
         self._method = method
         self._response = self._reader = None
 
@@ -99,8 +106,10 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read; see asyncio.Protocol."""
         now = self._connections.now()
+        if self._partial:
+            data, self._partial = self._partial + data, b""
         try:
-            while data and self.served is not None:
+            while data and self.served is not None and not self._partial:
                 reader = self._reader
                 data = self._read_head(data, now) if reader is None else self._read_body(reader, data, now)
         except (ResponseError, FramingError) as error:
@@ -118,6 +127,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell how the response ended; see asyncio.Protocol."""
+        while self._partial and self._reader is not None and self.served is not None:
+            self.data_received(b"")  # what came before the end is read before the end is judged
         self.transport = None
         self._connections.lost(self)
         if self.served is None:
@@ -130,18 +141,18 @@ class Upstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
+        self.write_paused = True
         if self.served is not None:
             self.served.upstream_paused(paused=True)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
+        self.write_paused = False
         if self.served is not None:
             self.served.upstream_paused(paused=False)
 
     def _read_head(self, data: bytes, now: float) -> bytes:
         """Read as far as the response's head goes; return what stands behind it."""
-        if self._partial:
-            data, self._partial = self._partial + data, b""
         end = data.find(b"\r\n\r\n") + 4
         if end < 4 or end > self._connections.head_limit:  # noqa: PLR2004 - not found
             if len(data) > self._connections.head_limit:
@@ -170,6 +181,10 @@ class Upstream(asyncio.Protocol):
             served.body(pieces, now)
         if reader.done and self.served is served:
             self._end(now, rest)
+        elif rest:
+            # Many small chunks: others get their turn before the rest is read.
+            self._partial = rest
+            asyncio.get_running_loop().call_soon(self.data_received, b"")
         return rest
 
     def _end(self, now: float, rest: bytes = b"") -> None:
@@ -179,7 +194,7 @@ class Upstream(asyncio.Protocol):
         self.used = True
         if served is None:
             return
-        if response is None or not response.keep_alive or rest or self.transport is None:
+        if response is None or not response.keep_alive or rest or not self._written:
             self._connections.discard(self)
         else:
             self._connections.give_back(self)

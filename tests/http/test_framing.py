@@ -31,10 +31,11 @@ def read(reader: BodyReader, *fed: bytes) -> Reading:
         if reader.done:
             rest += data
             continue
-        pieces, rest = reader.feed(data)
-        assert all(pieces) or not data, "no piece is empty"
-        assert reader.done or not rest
-        body += pieces
+        rest = data
+        while rest and not reader.done:  # many small chunks take several turns
+            pieces, rest = reader.feed(rest)
+            assert all(pieces), "no piece is empty"
+            body += pieces
     return b"".join(body), rest, reader.done
 
 
