@@ -8,21 +8,20 @@ import errno
 from typing import TYPE_CHECKING
 
 from pools.admission import Lease, Outcome, Refusal, Waiter
-from pools.pool import NOBODY
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
 from sovren_edge.http.framing import LAST_CHUNK, BodyReader, ChunkedReader, UntilCloseReader, chunk
-from sovren_edge.http.request import IDEMPOTENT, RequestHead, forward_request
+from sovren_edge.http.request import RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead, forward_response
 from sovren_edge.observe.log import Access
 from sovren_edge.relay import problems
+from sovren_edge.relay.attempts import Attempts
 from sovren_edge.relay.body import RequestBody
 from sovren_edge.relay.deadlines import NEVER
 
 if TYPE_CHECKING:
     import asyncio
 
-    from pools.endpoint import Endpoint
     from sovren_edge.observe.stats import EndpointStats
     from sovren_edge.relay.downstream import Downstream
     from sovren_edge.relay.relay import Door, Relay
@@ -32,19 +31,13 @@ LEFT_STATUS = 499
 # Errors of connecting that say nothing about the endpoint: this machine has run out of something.
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 SERVER_ERROR = 500
-# A kept connection that ends so soon after it was used again was closed before the endpoint saw the request.
-STALE_S = 0.1
 
 
 class Exchange:
     """One request and its answer."""
 
     # Attempts.
-    _tried: "frozenset[Endpoint]" = NOBODY
-    _attempts = 0
     _endpoint = ""
-    _repeated = False
-    _stale = False
     _waiter: Waiter | None = None
     _queue_s = 0.0
     _lease: Lease | None = None
@@ -69,6 +62,7 @@ class Exchange:
         self._request = request
         self._request_id = request.request_id.encode()
         self._started_at = now
+        self._attempts = Attempts(request.method)
         self._body = RequestBody(request, relay.settings.kept_body_limit)
         self._close = not request.keep_alive or not request.minor
         # What is to be written when the bytes that have come are read: a system call costs more than a join.
@@ -146,7 +140,7 @@ class Exchange:
     def _admit(self, now: float) -> None:
         # Pools tell who has waited too long for a slot, and connecting has a time-out of its own.
         self._downstream.wait_until(NEVER)
-        admission = self._door.tiers.admit(self, now, self._tried)
+        admission = self._door.tiers.admit(self, now, self._attempts.tried)
         if isinstance(admission, Lease):
             self._attempt(admission)
         elif isinstance(admission, Waiter):
@@ -163,11 +157,11 @@ class Exchange:
 
     def _attempt(self, lease: Lease) -> None:
         self._lease = lease
-        self._attempts += 1
+        self._attempts.count += 1
         self._endpoint = lease.endpoint.name
         stats = self._relay.stats_of(lease.pool)
         self._stats = stats.endpoints[lease.endpoint.name]
-        if self._attempts == 1:
+        if self._attempts.count == 1:
             stats.queue_wait.observe(self._queue_s)
         upstream = self._relay.connections.take(lease.endpoint)
         if upstream is not None:
@@ -183,8 +177,7 @@ class Exchange:
             if error.errno in OURS:
                 self._fail(problems.EXHAUSTED, Outcome.LEFT)
                 return
-            # Costs no budget: nothing was sent. Each other ready endpoint is tried once.
-            self._tried |= {lease.endpoint}
+            self._attempts.connect_failed(lease.endpoint)
             self._relay.connections.forget(lease.endpoint)
             now = self._relay.now()
             self._release(Outcome.REFUSED, now)
@@ -292,36 +285,24 @@ class Exchange:
         if self._status:
             self._break(f"upstream broke: {reason}")
             return
-        lease = self._lease
-        if lease is not None and upstream is not None and self._may_repeat(lease, upstream):
+        lease, now = self._lease, self._relay.now()
+        if lease is not None and upstream is not None and self._may_repeat(lease, upstream, now):
             self._relay.connections.forget(lease.endpoint)
             self._relay.stats_of(lease.pool).retries += 1
-            now = self._relay.now()
-            self._release(Outcome.FAILED if self._repeated else Outcome.LEFT, now)
+            self._release(Outcome.FAILED if self._attempts.repeated else Outcome.LEFT, now)
             self._admit(now)
         else:
             self._fail(problems.upstream_failed(reason), Outcome.FAILED)
 
+    def _may_repeat(self, lease: Lease, upstream: "Upstream", now: float) -> bool:
+        kept_for_s = now - self._sent_at if upstream.used else None
+        return not self._body.streaming and self._attempts.may_repeat(
+            lease, self._door.tiers, now, kept_connection_for_s=kept_for_s
+        )
+
     def upstream_paused(self, *, paused: bool) -> None:
         """Read no more from the caller while the endpoint is slow to read."""
         self._downstream.pause(paused=paused)
-
-    def _may_repeat(self, lease: Lease, upstream: "Upstream") -> bool:
-        """Whether to send the request again after an attempt that brought no byte of an answer."""
-        if self._body.streaming or not (lease.pool.settings.repeatable or self._request.method in IDEMPOTENT):
-            return False
-        if upstream.used and not self._stale and self._relay.now() - self._sent_at < STALE_S:
-            # A kept connection that was closed under our feet says nothing about the endpoint.
-            self._stale = True
-            return True
-        if self._repeated or not lease.pool.budget.take(self._relay.now()):
-            return False
-        self._repeated = True
-        tried = self._tried | {lease.endpoint}
-        if self._door.tiers.can_serve(tried):
-            self._tried = tried
-        # Otherwise there is no elsewhere: the same endpoint answers now, or refuses to connect and is known as down.
-        return True
 
     def _break(self, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
         self.flush()
@@ -405,22 +386,9 @@ class Exchange:
         if self._relay.log_access is None:
             return
         first_s = (self._first_body_at or self._answered_at or now) - self._started_at
-        self._relay.log_access(
-            Access(
-                self._relay.wall(),
-                self._door.name,
-                self._downstream.address,
-                request.method,
-                request.path,
-                status,
-                request.request_id,
-                self._endpoint,
-                self._attempts,
-                self._queue_s,
-                first_s,
-                duration_s,
-                self._body.received,
-                self._sent,
-                ended,
-            )
-        )
+        access = Access(
+            self._relay.wall(), self._door.name, self._downstream.address, request.method, request.path, status,
+            request.request_id, self._endpoint, self._attempts.count, self._queue_s, first_s, duration_s,
+            self._body.received, self._sent, ended,
+        )  # fmt: skip
+        self._relay.log_access(access)

@@ -1,0 +1,54 @@
+"""Owns how often and where one request is tried: decides, and remembers what was tried.
+
+Must not know connections. A failed connect costs no budget and each other ready endpoint is tried once; anything later
+is repeated once, within the pool's budget, where the pool or the method allows it.
+"""
+
+from typing import TYPE_CHECKING
+
+from pools.admission import Lease
+from pools.pool import NOBODY
+from pools.tiers import Tiers
+from sovren_edge.http.request import IDEMPOTENT
+
+if TYPE_CHECKING:
+    from pools.endpoint import Endpoint
+
+# A kept connection that ends so soon after it was used again was closed before the endpoint saw the request.
+STALE_S = 0.1
+
+
+class Attempts:
+    """The attempts of one request; `repeated` once it was sent again for an endpoint's fault."""
+
+    count = 0
+    repeated = False
+    tried: "frozenset[Endpoint]" = NOBODY
+    _stale = False
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def connect_failed(self, endpoint: "Endpoint") -> None:
+        """Try this endpoint no more."""
+        self.tried |= {endpoint}
+
+    def may_repeat(self, lease: Lease, tiers: Tiers, now: float, *, kept_connection_for_s: float | None) -> bool:
+        """Whether to send the request again after an attempt that brought no byte of an answer, and count it if so.
+
+        `kept_connection_for_s` is how long ago the request was sent on a kept connection; None for a fresh one.
+        """
+        if not (lease.pool.settings.repeatable or self._method in IDEMPOTENT):
+            return False
+        if kept_connection_for_s is not None and kept_connection_for_s < STALE_S and not self._stale:
+            # Closed under our feet: that says nothing about the endpoint.
+            self._stale = True
+            return True
+        if self.repeated or not lease.pool.budget.take(now):
+            return False
+        self.repeated = True
+        tried = self.tried | {lease.endpoint}
+        if tiers.can_serve(tried):
+            self.tried = tried
+        # Otherwise there is no elsewhere: the same endpoint answers now, or refuses to connect and is known as down.
+        return True
