@@ -48,6 +48,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/relay.py $(ARGS)
+	$(BIN)/python bench/leaving.py
 
 lock: $(VENV)/.dev
 	$(BIN)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options --extra local --extra build -o locks/run.txt pyproject.toml

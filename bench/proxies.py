@@ -75,7 +75,7 @@ def find_program(name: str) -> str | None:
 
 def installed_proxies(work: Path) -> list[Proxy]:
     """Return the edge and those of its peers that are installed here; their configurations are written to `work`."""
-    proxies = [_edge(work)]
+    proxies = [edge_proxy(work)]
     haproxy, nginx = find_program("haproxy"), find_program("nginx")
     if haproxy is not None:
         proxies += [_plain(haproxy, work), _duties(haproxy, work)]
@@ -84,7 +84,8 @@ def installed_proxies(work: Path) -> list[Proxy]:
     return proxies
 
 
-def _edge(work: Path) -> Proxy:
+def edge_proxy(work: Path) -> Proxy:
+    """Return the edge as its users start it, over the endpoints of relay.toml, with its log in `work`."""
     path, log = work / "relay.toml", work / "edge-access.log"
     settings = Path(__file__).with_name("relay.toml").read_text()
     path.write_text(f'{settings}\n[log]\npath = "{log}"\n')

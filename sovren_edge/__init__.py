@@ -6,6 +6,7 @@ cli         the command line: serve, check, ports, verify, migrate
 process     the composition root: sockets, the worker, signals
 config      config.toml, its faults, the port map; composes the settings that live beside what they configure
 local       what `--local` runs beside the edge: PostgreSQL and speech engines, each a process of its own
+application an aiohttp application on a bound socket, behind the port's own pages
 listener    what every port answers itself: /health, /ready, /metrics
 relay       the balancer's data path: downstream, exchange, upstream
 handler     the plug-in contract of business services, and its door
