@@ -5,6 +5,7 @@ Must not know what the application does.
 
 import asyncio
 import socket
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class _RequestHandler(web.RequestHandler):
         else:
             problem = Problem(status, "internal_error", "The request could not be served.")
         response = to_response(problem_answer(problem))
+        response.headers["X-Request-Id"] = uuid.uuid4().hex
         response.force_close()
         return response
 

@@ -42,8 +42,12 @@ class _Commands(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except (StartupError, EdgeError) as error:
+        except StartupError as error:
             raise click.ClickException(str(error)) from None
+        except EdgeError as error:
+            # The kind of the cause, not its text: that may hold a password.
+            cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
+            raise click.ClickException(f"{error}{cause}") from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

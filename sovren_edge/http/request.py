@@ -20,10 +20,11 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
 _FIELD = re.compile(
     rb"\r\n(?=[cCeEfFhHkKpPtTuUvVxX])(connection|content-length|expect|forwarded|host|keep-alive|proxy-authorization"
-    rb"|proxy-connection|te|trailer|transfer-encoding|upgrade|via|x-forwarded-[!-9;-~]+|x-real-ip|x-request-id"
-    rb"|x-sovren-[!-9;-~]*):[ \t]*([^\r]*)",
+    rb"|proxy-connection|te|trailer|transfer-encoding|upgrade|via|x[-_]forwarded[-_][!-9;-~]+|x[-_]real[-_]ip"
+    rb"|x-request-id|x[-_]sovren[-_][!-9;-~]*):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
+# Many servers read an underscore as a hyphen: what we must not let in by one spelling does not come in by the other.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # No user stands before the host: RFC 9110 section 4.2.4 has such a target treated as an error.
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)((?:[/?][^#]*)?)", re.IGNORECASE)
@@ -244,8 +245,8 @@ def forward_request(
     ]  # fmt: skip
     if b"x-forwarded-proto" not in request.forwarded:
         parts += (b"\r\nX-Forwarded-Proto: ", scheme)
-    if b"x-forwarded-host" not in request.forwarded:
-        parts += (b"\r\nX-Forwarded-Host: ", request.host or endpoint)
+    if request.host and b"x-forwarded-host" not in request.forwarded:
+        parts += (b"\r\nX-Forwarded-Host: ", request.host)
     parts += (
         b"\r\nVia: ", request.via + b", " + VIA if request.via else VIA, b"\r\nX-Request-Id: ", request_id,
     )  # fmt: skip

@@ -21,6 +21,24 @@ _STARTING_AT_ONCE = 2
 _READY_TIMEOUT_S = 60.0
 _READY_POLL_S = 0.05
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# Nothing else is passed on: the environment may hold secrets that no engine needs.
+_INHERITED = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
+        "OPENBLAS_CORETYPE",
+        "OPENBLAS_L2_SIZE",
+        "PATH",
+        "PYTHONPATH",
+        "TMPDIR",
+    }
+)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in _INHERITED} | _ONE_THREAD
 
 
 @dataclass(slots=True)
@@ -58,7 +76,7 @@ class EngineRunner:
 
     def _child(self, engine: Engine) -> AbstractAsyncContextManager[Process]:
         command = (sys.executable, "-P", "-m", "sovren_edge.local.engine", "--host", _HOST, "--port", str(engine.port))
-        return open_child(command, self._log_dir / f"{engine.name}.log", os.environ | _ONE_THREAD)
+        return open_child(command, self._log_dir / f"{engine.name}.log", _environment())
 
 
 async def _became_ready(process: Process, port: int) -> bool:

@@ -49,7 +49,10 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
         [(at, stats.duration)],
     )
     yield _gauge(
-        "service_health_status", "1 while the service can do its work.", ("service",), [((stats.service,), ready)]
+        "service_health_status",
+        "1 while the service can do its work.",
+        ("service", "listener"),
+        [((stats.service, *at), ready)],
     )
     yield _gauge("edge_connections", "Open connections of callers.", ("listener",), [(at, stats.connections)])
     left = CounterMetricFamily("edge_callers_left", "Requests whose caller left before the end.", labels=("listener",))
@@ -62,16 +65,16 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
 def _speech_families(stats: ListenerStats) -> Iterator[Metric]:
     at = (stats.listener,)
     total = CounterMetricFamily("tts_requests", "Requests for speech.", labels=("listener",))
-    total.add_metric(at, stats.duration.count)
+    total.add_metric(at, stats.speech_requests)
     failed = CounterMetricFamily("tts_requests_failed", "Requests for speech that failed.", labels=("listener",))
     failed.add_metric(at, stats.speech_failed)
     yield total
     yield failed
     yield _histogram(
         "tts_synthesis_duration_seconds",
-        "From a request for speech to its last byte.",
+        "From a request for speech that succeeded to its last byte.",
         ("listener",),
-        [(at, stats.duration)],
+        [(at, stats.synthesis)],
     )
 
 

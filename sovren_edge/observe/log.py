@@ -3,6 +3,7 @@
 Must not know what happened; it only writes it. A full disk or a stuck terminal drops lines and counts them.
 """
 
+import os
 import sys
 import threading
 from collections import deque
@@ -14,8 +15,10 @@ from typing import NamedTuple
 
 import orjson
 import structlog
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from structlog.typing import EventDict, FilteringBoundLogger
 
+from sovren_edge.errors import StartupError
 from sovren_edge.observe.settings import LogSettings
 
 BUFFER_LINES = 20_000
@@ -65,6 +68,12 @@ class LogWriter:
         if not self._wake.is_set():
             self._wake.set()
 
+    def collect(self) -> Iterator[Metric]:
+        """See registry.Collector."""
+        dropped = CounterMetricFamily("edge_log_lines_dropped", "Lines that were lost: a full disk, a stuck terminal.")
+        dropped.add_metric((), self.dropped)
+        yield dropped
+
     def close(self, timeout_s: float = 1.0) -> None:
         """Write what is queued, but wait for a stuck stream no longer than this."""
         self._closing = True
@@ -95,13 +104,22 @@ class LogWriter:
 @contextmanager
 def open_log(settings: LogSettings) -> Iterator[tuple[FilteringBoundLogger, LogWriter]]:
     """Open the log: JSON lines to a file or a pipe, readable lines on a terminal."""
-    target = settings.path or sys.stderr.fileno()
-    with FileIO(target, "a", closefd=bool(settings.path)) as raw:
+    with _open(settings.path) as raw:
         writer = LogWriter(BufferedWriter(raw, 1 << 20), readable=not settings.path and raw.isatty())
         try:
             yield make_logger(writer.put, settings.level), writer
         finally:
             writer.close()
+
+
+def _open(path: str) -> FileIO:
+    if not path:
+        return FileIO(sys.stderr.fileno(), "a", closefd=False)
+    try:
+        # Addresses of callers stand in it: not for everybody to read.
+        return FileIO(path, "a", opener=lambda name, flags: os.open(name, flags, 0o640))
+    except OSError as error:
+        raise StartupError(f"log.path: {path} cannot be written to: {error.strerror}") from None
 
 
 def make_logger(put: Callable[[EventDict], None], level: str) -> FilteringBoundLogger:

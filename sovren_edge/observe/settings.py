@@ -1,6 +1,8 @@
 """Owns what the configuration may say about logs."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 
 class LogSettings(BaseModel):
@@ -9,5 +11,5 @@ class LogSettings(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     path: str = ""
-    level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    level: Literal["debug", "info", "warning", "error"] = "info"
     access: bool = True

@@ -6,6 +6,7 @@ Must not know Prometheus; `metrics` translates when somebody asks.
 from bisect import bisect_left
 from collections import defaultdict
 
+REDIRECT, CALLER_LEFT, SERVER_ERROR = 300, 499, 500
 DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -50,13 +51,23 @@ class ListenerStats:
         self.speech = speech
         self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.duration = Histogram()
+        self.synthesis = Histogram()
+        self.speech_requests = 0
         self.connections = 0
         self.callers_left = 0
         self.speech_failed = 0
 
-    def count_page(self, method: str, status: int) -> None:
-        """Count a page of the listener's own, or a refusal; they would blur the durations."""
-        self.requests[method, status] += 1
+    def count_refusal(self, status: int) -> None:
+        """Count bytes that were no request; their method is nobody's, and they would blur the durations."""
+        self.requests["other", status] += 1
+
+    def count_speech(self, status: int, duration_s: float, *, whole: bool) -> None:
+        """Count one finished request for speech; a failure that comes fast must not make speech look fast."""
+        self.speech_requests += 1
+        if status >= SERVER_ERROR or not (whole or status == CALLER_LEFT):
+            self.speech_failed += 1
+        elif whole and status < REDIRECT:
+            self.synthesis.observe(duration_s)
 
     def count(self, method: str, status: int, duration_s: float) -> None:
         """Count one finished request; status 499 means that its caller left before an answer began."""

@@ -86,7 +86,7 @@ def _open_status(
         return {"service": listener.service, "pools": described}
 
     def sources() -> Iterable[Source]:
-        everything = () if listener.pool else shared.sources
+        everything = () if listener.pool else (Source(shared.services.writer), *shared.sources)
         return (own, _pools_source(pools, shared), *(source for source in everything if source is not own))
 
     pages = OwnPages(

@@ -20,13 +20,22 @@ SENTENCE = "Good morning. The board is in session."
 def print_screen(plan: Plan, state_dir: Path, pools: Mapping[str, Pool], console: Console | None = None) -> None:
     """Show the ports, the pools and what to try next."""
     console = console or Console(highlight=False)
-    where = f"everything on 127.0.0.1, state in {state_dir}" if plan.local else f"node {plan.node or '(the only one)'}"
+    where = (
+        f"everything on 127.0.0.1, state in {_short(state_dir)}"
+        if plan.local
+        else f"node {plan.node or '(the only one)'}"
+    )
     console.print(f"\n[bold]sovren-edge {version('sovren-edge')}[/bold] serves: {where}\n")
     console.print(_ports(plan))
     console.print()
     if pools:
         console.print(_pools(pools))
     console.print(_next(plan), highlight=False, soft_wrap=True, markup=False)
+
+
+def _short(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _ports(plan: Plan) -> Table:

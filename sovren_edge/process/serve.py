@@ -52,6 +52,7 @@ def run(plan: Plan, config: Config, *, state_dir: Path, port_offset: int) -> int
     _raise_descriptor_limit()
     wanted = [Wanted(listener.name, listener.bind, listener.port) for listener in plan.listeners]
     wanted += [Wanted(name, "127.0.0.1", port, ours=False) for name, port in plan.engines]
+    wanted.sort(key=lambda one: one.port)
     with open_log(config.log) as (log, writer), bind_all(wanted, config.edge.backlog, port_offset) as sockets:
         call = Call(plan, config, state_dir, port_offset, log, writer)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -83,7 +84,7 @@ async def _serve(call: Call, sockets: Mapping[str, socket]) -> int:
         # The second signal does not wait for open requests.
         (now if stop.is_set() else stop).set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     async with AsyncExitStack() as stack:
         database_url = await stack.enter_async_context(_open_database(call))
@@ -118,7 +119,7 @@ async def _open_database(call: Call) -> AsyncIterator[str | None]:
         postgres_port = POSTGRES_PORT + call.port_offset
 
         def report(event: str, fields: Mapping[str, object]) -> None:
-            call.log.info(event, **fields)
+            (call.log.warning if event == "local_process_died" else call.log.info)(event, **fields)
 
         async with open_stack(call.state_dir, call.plan.engines, postgres_port, report) as stack:
             applied = await migrate(stack.database_url, schema, histories)
@@ -136,7 +137,7 @@ async def _check_schema(call: Call, url: str, histories: list[History]) -> None:
         faults = await check(url, call.config.database.schema_name, histories)
     except EdgeError as error:
         # A database that is away is no reason not to start: /ready tells.
-        call.log.warning("schema_not_checked", why=str(error))
+        call.log.warning("schema_not_checked", why=str(error), cause=type(error.__cause__).__name__)
         return
     if faults:
         raise StartupError("\n".join(faults))

@@ -31,18 +31,21 @@ def bind_all(wanted: Sequence[Wanted], backlog: int, port_offset: int) -> Iterat
     with ExitStack() as stack:
         bound: dict[str, socket.socket] = {}
         faults: list[str] = []
+        taken = False
         for one in wanted:
             try:
                 listening = stack.enter_context(_bind(one, backlog))
             except OSError as error:
                 faults.append(_describe(one, error))
+                taken |= error.errno == errno.EADDRINUSE
                 continue
             if one.ours:
                 bound[one.name] = listening
             else:
                 listening.close()
         if faults:
-            raise StartupError("\n".join([*faults, _advise(wanted, port_offset)]))
+            advice = [_advise(wanted, port_offset)] if taken else []
+            raise StartupError("\n".join([*faults, *advice]))
         yield bound
 
 

@@ -121,8 +121,8 @@ def _make_relay(
     spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"],
 ) -> Relay:
     def on_change(pool: Pool, endpoint: Endpoint, why: str) -> None:
-        event = "endpoint_became_ready" if endpoint.ready else "endpoint_became_unready"
-        log.info(event, pool=pool.name, endpoint=endpoint.name, why=str(why))
+        tell, became = (log.info, "ready") if endpoint.ready else (log.warning, "unready")
+        tell(f"endpoint_became_{became}", pool=pool.name, endpoint=endpoint.name, why=str(why))
 
     return Relay(
         settings=config.relay,

@@ -4,6 +4,7 @@ Must not know endpoints or pools. A caller that closes its side has left: its wo
 """
 
 import asyncio
+import re
 import socket
 import struct
 from typing import TYPE_CHECKING, cast
@@ -12,6 +13,7 @@ from sovren_edge.errors import Problem
 from sovren_edge.http.answer import Answer, encode, problem_answer
 from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader
 from sovren_edge.http.request import HeadError, RequestHead, parse_request
+from sovren_edge.observe.log import Access
 from sovren_edge.relay import problems
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Exchange
@@ -24,9 +26,12 @@ JOIN_LIMIT = 16 * 1024
 PIPELINE_BUFFER = 64 * 1024
 OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/status"})
 CLOSE_WAIT = 8
+BAD_REQUEST = 400
 # Pages and refusals that are answered in one go; then others get their turn.
 HEADS_A_TURN = 8
 NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+# A first line that can never become one of a head.
+_LINE_FEED_ALONE = re.compile(rb"[^\n]*(?<!\r)\n")
 # Closing with this set sends a reset.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -181,6 +186,8 @@ class Downstream(asyncio.Protocol):
         limit = self.relay.settings.head_limit
         end = data.find(b"\r\n\r\n", 0, limit) + 4
         if end < 4:  # noqa: PLR2004 - not found
+            if _LINE_FEED_ALONE.match(data):
+                raise HeadError("malformed_request", "Lines of a request's head end with CR and LF.")
             if len(data) >= limit:
                 raise HeadError("head_too_large", f"A request's head has at most {limit} bytes.", 431)
             self._partial = data
@@ -219,7 +226,8 @@ class Downstream(asyncio.Protocol):
 
     def _answer_page(self, request: RequestHead, answer: Answer, now: float) -> None:
         close = not request.keep_alive or not request.bodiless or not request.minor or self.relay.draining
-        self.door.stats.count_page(request.method, answer.status)
+        if answer.status >= BAD_REQUEST:
+            self._log(request.method, request.path, request.request_id, answer, "page")
         self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
         self.finish(close=close, now=now, linger=not request.bodiless)
 
@@ -309,9 +317,20 @@ class Downstream(asyncio.Protocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer bytes that are no request, and close: what follows them cannot be trusted."""
         request_id = self.relay.make_request_id()
-        self.door.stats.count_page("", problem.status)
-        self.write(encode(problem_answer(problem, request_id), request_id=request_id, close=True))
+        answer = problem_answer(problem, request_id)
+        self.door.stats.count_refusal(problem.status)
+        self._log("-", "-", request_id, answer, problem.reason)
+        self.write(encode(answer, request_id=request_id, close=True))
         self._close(linger=True)
+
+    def _log(self, method: str, path: str, request_id: str, answer: Answer, ended: str) -> None:
+        """Log what is answered without an exchange; pages that are well are asked for too often to be logged."""
+        if self.relay.log_access is not None:
+            access = Access(
+                self.relay.wall(), self.door.name, self.address, method, path, answer.status, request_id, "", 0, 0.0,
+                0.0, 0.0, 0, len(answer.body), ended,
+            )  # fmt: skip
+            self.relay.log_access(access)
 
     def _break(self, detail: str) -> None:
         """End a request whose body is not framed as it should be."""

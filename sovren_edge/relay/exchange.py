@@ -381,8 +381,8 @@ class Exchange:
         stats, request = self._door.stats, self._request
         status, duration_s = self._status or LEFT_STATUS, now - self._started_at
         stats.count(request.method, status, duration_s)
-        if stats.speech and (ended != "complete" or status >= SERVER_ERROR):
-            stats.speech_failed += 1
+        if stats.speech and request.method == "POST":
+            stats.count_speech(status, duration_s, whole=ended == "complete")
         if self._relay.log_access is None:
             return
         first_s = (self._first_body_at or self._answered_at or now) - self._started_at

@@ -100,6 +100,10 @@ class Relay:
         stats = self.pool_stats.get(pool)
         if stats is None:
             stats = self.pool_stats[pool] = PoolStats()
+            # Series that begin at zero: a rate sees the first failure too.
+            stats.refusals.update(dict.fromkeys(Refusal, 0))
+            for endpoint in pool.endpoints:
+                stats.endpoints[endpoint.name].attempts.update(dict.fromkeys(Outcome, 0))
         return stats
 
     def act(self, events: Iterable[Event]) -> None:

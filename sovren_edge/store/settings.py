@@ -1,6 +1,8 @@
 """Owns what the configuration may say about PostgreSQL."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from sovren_edge.secret import Secret
 
@@ -14,3 +16,10 @@ class DatabaseSettings(BaseModel):
     schema_name: str = Field(default="sovren_edge", alias="schema", pattern="^[a-z_][a-z0-9_]{0,62}$")
     connections: int = Field(default=10, ge=1)
     timeout_s: float = Field(default=5.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+            raise ValueError("the secret is not of the form postgresql://user:password@host:5432/database")
+        return url

@@ -82,7 +82,7 @@ nodes.Bad Name: this name | text of the pattern ^[a-z][a-z0-9-]{0,62}$ |
 edge.trusted.0: "10.0.0.1/8" | a network, as in 10.0.0.0/8 (10.0.0.1/8 has host bits set) |
 edge.trusted.1: 5 | a network, as in 10.0.0.0/8 ('' does not appear to be an IPv4 or IPv6 network) |
 edge.drian_s: an unknown key | backlog, bind, drain_s or trusted | did you mean drain_s?
-log.level: "warn" | text of the pattern ^(debug|info|warning|error)$ |
+log.level: "warn" | "debug", "error", "info" or "warning" | did you mean warning?
 pools.a.kind: "speach" | "generic" or "speech" | did you mean speech?
 pools.a.slots: 0 | greater than or equal to 1 |
 pools.d: an empty table | a pool has either endpoints or tiers, and at least one of them |

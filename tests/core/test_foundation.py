@@ -14,6 +14,7 @@ from sovren_edge.errors import EdgeError, Problem, Side
 from sovren_edge.listener import OwnPages
 from sovren_edge.relay.deadlines import NEVER, Deadlines
 from sovren_edge.secret import Secret, SecretSource
+from sovren_edge.store.settings import DatabaseSettings
 
 
 def test_a_problem_has_every_member_that_clients_read() -> None:
@@ -181,3 +182,13 @@ def test_deadlines_expire_once_and_in_time(steps: list[tuple[int, float, float]]
         thing.expired_at.clear()
     deadlines.sweep(now + 100)
     assert not any(thing.expired_at for thing in things)
+
+
+@pytest.mark.parametrize("secret", ["hunter2 nonsense", "mysql://u:hunter2@h/d"])
+def test_a_database_url_of_another_form_is_a_fault(secret: str) -> None:
+    """It is not taken for a database that is away, and it is not shown."""
+    with pytest.raises(ValidationError) as caught:
+        DatabaseSettings.model_validate({"url": "env:URL"}, context={"secrets": SecretSource({"URL": secret})})
+    message = caught.value.errors()[0]["msg"]
+    assert "postgresql://" in message
+    assert "hunter2" not in message

@@ -285,3 +285,10 @@ def test_no_head_holds_the_loop(fields: bytes) -> None:
             parse(POST + fields, trusted=True)
         took_s.append(time.perf_counter() - began)
     assert min(took_s) < 0.01
+
+
+@pytest.mark.parametrize("name", [b"X_Forwarded_For", b"x-forwarded_proto", b"X_Real_IP", b"X_Sovren_Priority"])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_underscores_open_no_second_door(name: bytes, *, trusted: bool) -> None:
+    """Many servers read them as hyphens."""
+    assert name.lower() not in forward(POST + name + b": 1.2.3.4\r\n", trusted=trusted).lower()

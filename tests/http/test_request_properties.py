@@ -51,7 +51,7 @@ def expected_fields(heard: Heard, *, trusted: bool) -> list[Field]:
     via = joined(heard.fields, b"via")
     ours = [(b"X-Forwarded-For", listed(chain, PEER))]
     ours += [(b"X-Forwarded-Proto", b"http")] * (b"x-forwarded-proto" not in names)
-    ours += [(b"X-Forwarded-Host", host)] * (b"x-forwarded-host" not in names)
+    ours += [(b"X-Forwarded-Host", host)] * (b"x-forwarded-host" not in names and host is not ENDPOINT)
     ours += [(b"Via", listed(via, b"1.1 sovren-edge")), (b"X-Request-Id", REQUEST_ID)]
     if any(name.lower() == b"transfer-encoding" for name, _ in heard.fields):
         ours.append((b"Transfer-Encoding", b"chunked"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from sovren_edge.errors import StartupError
 from sovren_edge.observe.log import BUFFER_LINES, Access, LogWriter, make_logger, open_log
 from sovren_edge.observe.settings import LogSettings
 
@@ -160,3 +161,19 @@ def test_times_are_of_their_own_second(tmp_path: Path) -> None:
     found = [datetime.fromisoformat(str(line["timestamp"])) for line in lines_of(path)]
     assert all(abs(time.timestamp() - at) < 0.002 for time, at in zip(found, times, strict=True))
     assert all(time.tzinfo == UTC for time in found)
+
+
+def test_a_log_that_cannot_be_written_is_a_fault() -> None:
+    """In words, before anything starts."""
+    with (
+        pytest.raises(StartupError, match=r"log\.path: /nowhere/log cannot be written to"),
+        open_log(LogSettings(path="/nowhere/log")),
+    ):
+        pass
+
+
+def test_a_log_is_not_for_everybody_to_read(tmp_path: Path) -> None:
+    """It holds callers' addresses."""
+    path = tmp_path / "log"
+    with open_log(LogSettings(path=str(path))):
+        assert path.stat().st_mode & 0o007 == 0

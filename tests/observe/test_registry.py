@@ -59,7 +59,10 @@ def test_what_a_listener_and_its_pools_show() -> None:
     """The names that dashboards know, each with its value."""
     stats, pool = ListenerStats("tts-master", "tts-master", speech=True), PoolStats()
     stats.count("POST", 200, 0.2)
-    stats.count_page("GET", 200)
+    stats.count_speech(200, 0.2, whole=True)
+    stats.count_speech(503, 0.001, whole=True)
+    stats.count_speech(499, 0.1, whole=False)
+    stats.count_refusal(400)
     pool.endpoints["e"].attempts["succeeded"] += 1
     pool.refusals["queue_full"] += 3
     state = PoolState("p", 4, (EndpointState("e", 2, 1, healthy=True, ready=False, ejections=5),), pool)
@@ -74,12 +77,14 @@ def test_what_a_listener_and_its_pools_show() -> None:
 
     text = render([Source(Listener()), Source(Pools())]).decode()  # type: ignore[arg-type]
     for line in (
-        'http_requests_total{listener="tts-master",method="GET",status="200"} 1',
+        'http_requests_total{listener="tts-master",method="POST",status="200"} 1',
+        'http_requests_total{listener="tts-master",method="other",status="400"} 1',
         'http_request_duration_seconds_count{listener="tts-master"} 1',
-        'tts_requests_total{listener="tts-master"} 1',
-        'tts_requests_failed_total{listener="tts-master"} 0',
+        'tts_requests_total{listener="tts-master"} 3',
+        'tts_requests_failed_total{listener="tts-master"} 1',
         'tts_synthesis_duration_seconds_bucket{listener="tts-master",le="0.25"} 1',
-        'service_health_status{service="tts-master"} 1',
+        'tts_synthesis_duration_seconds_count{listener="tts-master"} 1',
+        'service_health_status{service="tts-master",listener="tts-master"} 1',
         'pool_queue_length{pool="p"} 4',
         'pool_refusals_total{pool="p",reason="queue_full"} 3',
         'endpoint_inflight{pool="p",endpoint="e"} 1',

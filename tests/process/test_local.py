@@ -109,6 +109,15 @@ async def test_metrics_are_what_dashboards_read(local: Program, port: int) -> No
     assert len(listeners) == (7 if port == 8097 else 1)
 
 
+async def test_no_series_stands_twice_in_the_whole_scrape(local: Program) -> None:
+    """Three doors of one service are three series."""
+    text = (await call(local, 8097, "/metrics"))[1].decode()
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    assert sum(one.startswith('service_health_status{service="tts-master"') for one in series) == 3
+    assert "edge_log_lines_dropped_total" in series
+
+
 async def test_what_is_logged_of_a_request(local: Program) -> None:
     """One JSON line, without a query, a token or a body."""
     url = f"http://127.0.0.1:{8200 + local.offset}/v1/audio/speech?key=very-secret"

@@ -274,3 +274,19 @@ async def test_a_refusal_is_heard_by_who_is_still_sending(sent: bytes) -> None:
     async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port])) as edge:
         body = (await edge.call(sent)).partition(b"\r\n\r\n")[2]
     assert orjson.loads(body)["statusCode"] in {405, 431}
+
+
+async def test_lines_without_a_carriage_return_are_refused_at_once() -> None:
+    """They can never become a head, so there is nothing to wait for; and the refusal is logged."""
+    async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port])) as edge:
+        answer = await edge.call(b"GET / HTTP/1.1\nHost: x\n\n", timeout_s=5)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert [(line.status, line.ended) for line in edge.lines] == [(400, "malformed_request")]
+
+
+async def test_refused_pages_are_logged() -> None:
+    """Those that are well are not: they are asked for every second."""
+    async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port])) as edge:
+        await edge.call(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await edge.call(b"DELETE /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert [(line.method, line.path, line.status) for line in edge.lines] == [("DELETE", "/health", 405)]
