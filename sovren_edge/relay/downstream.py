@@ -25,13 +25,14 @@ WRITE_BUFFER = 128 * 1024
 JOIN_LIMIT = 16 * 1024
 PIPELINE_BUFFER = 64 * 1024
 OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/status"})
-CLOSE_WAIT = 8
+# What TCP_INFO says of a connection that was reset (CLOSE) or closed by its caller (CLOSE_WAIT).
+LEFT_STATES = frozenset({7, 8})
 BAD_REQUEST = 400
 # Pages and refusals that are answered in one go; then others get their turn.
 HEADS_A_TURN = 8
 NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-# A first line that can never become one of a head.
-_LINE_FEED_ALONE = re.compile(rb"[^\n]*(?<!\r)\n")
+# Bytes that can never become a head.
+_LINE_FEED_ALONE = re.compile(rb"(?<!\r)\n")
 # Closing with this set sends a reset.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -186,7 +187,7 @@ class Downstream(asyncio.Protocol):
         limit = self.relay.settings.head_limit
         end = data.find(b"\r\n\r\n", 0, limit) + 4
         if end < 4:  # noqa: PLR2004 - not found
-            if _LINE_FEED_ALONE.match(data):
+            if _LINE_FEED_ALONE.search(data):
                 raise HeadError("malformed_request", "Lines of a request's head end with CR and LF.")
             if len(data) >= limit:
                 raise HeadError("head_too_large", f"A request's head has at most {limit} bytes.", 431)
@@ -311,7 +312,7 @@ class Downstream(asyncio.Protocol):
         if self.transport is None or not hasattr(socket, "TCP_INFO"):
             return
         connection = self.transport.get_extra_info("socket")
-        if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] >= CLOSE_WAIT - 1:
+        if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in LEFT_STATES:
             self.abort()
 
     def _refuse(self, problem: Problem) -> None:

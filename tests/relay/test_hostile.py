@@ -276,10 +276,11 @@ async def test_a_refusal_is_heard_by_who_is_still_sending(sent: bytes) -> None:
     assert orjson.loads(body)["statusCode"] in {405, 431}
 
 
-async def test_lines_without_a_carriage_return_are_refused_at_once() -> None:
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\nHost: x\n\n", b"GET / HTTP/1.1\r\nHost: x\n\n"])
+async def test_lines_without_a_carriage_return_are_refused_at_once(sent: bytes) -> None:
     """They can never become a head, so there is nothing to wait for; and the refusal is logged."""
     async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port])) as edge:
-        answer = await edge.call(b"GET / HTTP/1.1\nHost: x\n\n", timeout_s=5)
+        answer = await edge.call(sent, timeout_s=5)
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert [(line.status, line.ended) for line in edge.lines] == [(400, "malformed_request")]
 
