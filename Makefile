@@ -23,7 +23,7 @@ $(VENV)/.run: locks/run.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing what the program needs (about 50 MB, once) ..."
+	@echo "Installing what the program needs (about 90 MB, once) ..."
 	@$(PIP) install -q --only-binary :all: --require-hashes -r locks/run.txt \
 	  || { echo "The wheels cover Linux on x86_64 and aarch64 (glibc 2.28 or later) and macOS; this is $$(uname -sm)."; exit 1; }
 	@$(PIP) install -q --no-deps --no-build-isolation --no-index -e .
