@@ -92,7 +92,7 @@ def parse_request(head: bytes, *, trusted: bool) -> RequestHead:
     From an address that is `trusted`, forwarded fields are believed and added to; otherwise they are dropped.
     """
     line = _LINE.match(head)
-    if line is None:
+    if line is None or head.find(b"\r\n\r\n") != len(head) - 4:
         raise HeadError("malformed_request", "The request line is not METHOD, target and HTTP/1.1.")
     if line[3] != b"1":
         raise HeadError("unsupported_version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.", 505)

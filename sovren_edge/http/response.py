@@ -62,8 +62,8 @@ _NO_CALLBACKS = _NoCallbacks()
 def parse_response(head: bytes) -> ResponseHead:
     """Read a head that ends with an empty line; raise ResponseError."""
     line = _LINE.match(head)
-    if line is None:
-        raise ResponseError("the status line is malformed")
+    if line is None or head.find(b"\r\n\r\n") != len(head) - 4:
+        raise ResponseError("the status line is malformed, or no empty line ends the head")
     if too_many_fields(head):
         raise ResponseError(f"the head has more than {FIELDS_LIMIT} fields")
     parser = httptools.HttpResponseParser(_NO_CALLBACKS)
