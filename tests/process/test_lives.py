@@ -75,7 +75,8 @@ async def test_killed_engines_fail_nobody_that_had_not_begun(state_dir: Path) ->
             except psutil.NoSuchProcess:
                 continue
         status, body = await call(program, 8200, "/v1/audio/speech", request())
-        while status == 200:  # an engine that had just been started again was faster
+        # An engine that had just been started again was faster; or the request met three that were just dying.
+        while status in {200, 502}:
             status, body = await call(program, 8200, "/v1/audio/speech", request())
         assert status == 503
         assert orjson.loads(body)["statusCode"] == 503
