@@ -3,11 +3,14 @@
 Must not know who probes, nor when.
 """
 
+import errno
 from enum import StrEnum
 
 from pools.settings import ProbeSettings
 
 REFUSED_INTERVAL_S = 0.2
+# Errors of connecting that say nothing about the endpoint: this machine has run out of something.
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class ProbeResult(StrEnum):

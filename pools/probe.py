@@ -4,19 +4,15 @@ Must not know what follows from an answer: the pool decides that.
 """
 
 import asyncio
-import errno
 from typing import Protocol
 
 import aiohttp
 
 from pools.endpoint import Endpoint
-from pools.health import REFUSED_INTERVAL_S, ProbeResult
+from pools.health import OURS, REFUSED_INTERVAL_S, ProbeResult
 from pools.pool import Pool
 
 _GOOD = range(200, 300)
-
-# Errors of connecting that say nothing about the endpoint: this machine has run out of something.
-OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class OnProbe(Protocol):

@@ -17,6 +17,7 @@ from sovren_edge.auth import Networks
 from sovren_edge.errors import Problem, Side
 from sovren_edge.http.answer import Answer, problem_answer
 from sovren_edge.listener import OwnPages
+from sovren_edge.relay.problems import ADDRESS_NOT_ALLOWED
 
 SHUTDOWN_S = 1.0
 
@@ -63,8 +64,7 @@ class Gate:
         ) -> web.StreamResponse:
             peer = request.remote or ""
             if not self.allow.contains(peer):
-                problem = Problem(403, "address_not_allowed", "Your address may not call this port.", Side.CALLER)
-                return to_response(problem_answer(problem))
+                return to_response(problem_answer(ADDRESS_NOT_ALLOWED))
             page = self.pages.answer(request.method, request.path, peer)
             return await handler(request) if page is None else to_response(page)
 

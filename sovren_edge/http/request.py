@@ -83,7 +83,7 @@ class _NoCallbacks:
     """llhttp is asked for its verdict only; `on_headers_complete` and the others are left out."""
 
 
-_NO_CALLBACKS = _NoCallbacks()
+NO_CALLBACKS = _NoCallbacks()
 
 
 def parse_request(head: bytes, *, trusted: bool) -> RequestHead:
@@ -98,7 +98,7 @@ def parse_request(head: bytes, *, trusted: bool) -> RequestHead:
         raise HeadError("unsupported_version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.", 505)
     if too_many_fields(head):
         raise HeadError("head_too_large", f"A request's head has at most {FIELDS_LIMIT} fields.", 431)
-    parser = httptools.HttpRequestParser(_NO_CALLBACKS)
+    parser = httptools.HttpRequestParser(NO_CALLBACKS)
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:

@@ -8,7 +8,7 @@ import re
 import httptools
 
 from sovren_edge.http.framing import BodyReader, ChunkedReader, SizedReader, UntilCloseReader
-from sovren_edge.http.request import FIELDS_LIMIT, VIA, tokens, too_many_fields, without_fields
+from sovren_edge.http.request import FIELDS_LIMIT, NO_CALLBACKS, VIA, tokens, too_many_fields, without_fields
 
 _LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?\r\n")
 _FIELD = re.compile(
@@ -52,13 +52,6 @@ class ResponseHead:
         return UntilCloseReader() if self.length is None else SizedReader(self.length)
 
 
-class _NoCallbacks:
-    """llhttp is asked for its verdict only."""
-
-
-_NO_CALLBACKS = _NoCallbacks()
-
-
 def parse_response(head: bytes) -> ResponseHead:
     """Read a head that ends with an empty line; raise ResponseError."""
     line = _LINE.match(head)
@@ -66,7 +59,7 @@ def parse_response(head: bytes) -> ResponseHead:
         raise ResponseError("the status line is malformed, or no empty line ends the head")
     if too_many_fields(head):
         raise ResponseError(f"the head has more than {FIELDS_LIMIT} fields")
-    parser = httptools.HttpResponseParser(_NO_CALLBACKS)
+    parser = httptools.HttpResponseParser(NO_CALLBACKS)
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:

@@ -4,16 +4,17 @@ A lease is held from the choice of an endpoint to the end of its attempt and rel
 before a slot is held. Must not know how bytes are read off either connection.
 """
 
-import errno
 from typing import TYPE_CHECKING
 
 from pools.admission import Lease, Outcome, Refusal, Waiter
+from pools.health import OURS
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
 from sovren_edge.http.framing import LAST_CHUNK, BodyReader, ChunkedReader, UntilCloseReader, chunk
 from sovren_edge.http.request import RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead, forward_response
 from sovren_edge.observe.log import Access
+from sovren_edge.observe.stats import CALLER_LEFT, SERVER_ERROR
 from sovren_edge.relay import problems
 from sovren_edge.relay.attempts import Attempts
 from sovren_edge.relay.body import RequestBody
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from sovren_edge.relay.downstream import Downstream
     from sovren_edge.relay.relay import Door, Relay
     from sovren_edge.relay.upstream import Upstream
-
-LEFT_STATUS = 499
-# Errors of connecting that say nothing about the endpoint: this machine has run out of something.
-OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-SERVER_ERROR = 500
 
 
 class Exchange:
@@ -379,7 +375,7 @@ class Exchange:
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True
         stats, request = self._door.stats, self._request
-        status, duration_s = self._status or LEFT_STATUS, now - self._started_at
+        status, duration_s = self._status or CALLER_LEFT, now - self._started_at
         stats.count(request.method, status, duration_s)
         if stats.speech and request.method == "POST":
             stats.count_speech(status, duration_s, whole=ended == "complete")
