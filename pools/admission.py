@@ -29,6 +29,10 @@ class Outcome(StrEnum):
     LEFT = "left"  # the caller left: says nothing about the endpoint
 
 
+# The way of nearly every lease; to look a member up in its enumeration costs more than a call.
+SUCCEEDED = Outcome.SUCCEEDED
+
+
 @dataclass(eq=False, slots=True)
 class Lease:
     """One request's hold on a slot; released exactly once."""

@@ -5,7 +5,7 @@ Every decision is made here at once and returned as events; the caller acts on t
 
 from collections.abc import Callable, Sequence
 
-from pools.admission import Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
+from pools.admission import SUCCEEDED, Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll, least_inflight
 from pools.endpoint import Endpoint
 from pools.health import ProbeResult
@@ -75,7 +75,7 @@ class Pool:
 
     def admit_in_panic(self, tried: frozenset[Endpoint]) -> Lease | None:
         """Lease a slot of an endpoint that is not ready but accepts connections."""
-        usable = (e for e in self.endpoints if e.usable_in_panic and e not in tried)
+        usable = [e for e in self.endpoints if e.usable_in_panic and e not in tried]
         endpoint = least_inflight(usable, self._roll)
         return None if endpoint is None else self._lease(endpoint)
 
@@ -90,7 +90,7 @@ class Pool:
         lease.released = True
         endpoint = lease.endpoint
         endpoint.inflight -= 1
-        if outcome is Outcome.SUCCEEDED:
+        if outcome is SUCCEEDED:
             endpoint.outlier.succeed()
         elif outcome is Outcome.FAILED and endpoint.outlier.fail():
             self._eject(endpoint, now)

@@ -35,6 +35,8 @@ class Tiers:
         refusal = Refusal.NO_ENDPOINT
         for pool in self.pools:
             admission = pool.admit(owner, now, tried)
+            if type(admission) is Lease:
+                return admission
             if not isinstance(admission, Refusal):
                 return admission
             if admission is Refusal.QUEUE_FULL:

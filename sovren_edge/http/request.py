@@ -44,39 +44,63 @@ class HeadError(ValueError):
 
 
 class RequestHead:
-    """A request head as an intermediary sees it; `kept` are the raw field lines that travel on, each with its CRLF.
+    """A request head as an intermediary sees it: a value, so that one may stand for all who send the same bytes.
 
-    What most requests do not have stands on the class: a head is made for every request.
+    `target` is as it is sent on, `path` is the same without its query. What most do not have stands on the class.
     """
 
-    # The target without its query.
+    target: bytes = b""
     path: str = ""
     host: bytes = b""
-    hosts: int = 0
     length: int = 0
     chunked: bool = False
     expects: bool = False
     request_id: str = ""
-    forwarded_for: bytes = b""
-    forwarded: frozenset[bytes] = frozenset()
+    # The protocol that the caller asks to switch to.
+    upgrade: bytes = b""
+    # Whether no body follows.
+    bodiless: bool = True
+    # The head as it is sent on, up to the place in X-Forwarded-For where the caller's address is added.
+    start: bytes = b""
+    # Whether somebody trusted has said already by which scheme the request came.
+    scheme_known: bool = False
+
+    def __init__(self, method: str, minor: int, *, keep_alive: bool) -> None:
+        self.method = method
+        self.minor = minor
+        # Whether the caller lets its connection serve further requests (RFC 9112 section 9.3).
+        self.keep_alive = keep_alive
+
+
+class Caller:
+    """What is added to each request of one connection, ready to be written."""
+
+    __slots__ = ("address", "described")
+
+    def __init__(self, address: bytes, scheme: bytes) -> None:
+        self.address = address
+        self.described = address + b"\r\nX-Forwarded-Proto: " + scheme
+
+
+class _Fields:
+    """What a head's fields say; `kept` are the raw lines that travel on, each behind its CRLF."""
+
+    hosts: int = 0
+    host: bytes = b""
+    length: int = 0
+    chunked: bool = False
+    expects: bool = False
+    request_id: str = ""
+    upgrade: bytes = b""
     via: bytes = b""
     nominated: tuple[bytes, ...] = ()
+    forwarded_for: bytes = b""
+    forwarded: frozenset[bytes] = frozenset()
 
-    def __init__(self, method: str, target: bytes, minor: int) -> None:
-        self.method = method
-        self.target = target
+    def __init__(self, minor: int, *, trusted: bool) -> None:
         self.minor = minor
+        self.trusted = trusted
         self.kept: list[bytes] = []
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the caller lets its connection serve further requests (RFC 9112 section 9.3)."""
-        return b"close" not in self.nominated and (self.minor > 0 or b"keep-alive" in self.nominated)
-
-    @property
-    def bodiless(self) -> bool:
-        """Whether no body follows."""
-        return not self.length and not self.chunked
 
 
 class _NoCallbacks:
@@ -109,95 +133,119 @@ def parse_request(head: bytes, *, trusted: bool) -> RequestHead:
         raise HeadError("malformed_request", f"The request's head is malformed: {error}.") from None
     if line[1] == b"CONNECT":
         raise HeadError("unsupported_method", "CONNECT is not offered here.", 501)
-    request = RequestHead(line[1].decode(), line[2], int(line[4]))
-    _read_fields(request, head, line.end() - 2, trusted=trusted)
-    _check_target(request)
-    request.path = request.target.partition(b"?")[0].decode()
+    fields = _read_fields(head, line.end() - 2, int(line[4]), trusted=trusted)
+    host, target = _find_target(line[1], line[2], fields.host)
+    return _make_head(line[1], host, target, fields)
+
+
+def _make_head(method: bytes, host: bytes, target: bytes, fields: _Fields) -> RequestHead:
+    stays = b"close" not in fields.nominated and (fields.minor > 0 or b"keep-alive" in fields.nominated)
+    request = RequestHead(method.decode(), fields.minor, keep_alive=stays)
+    request.target, request.path = target, target.partition(b"?")[0].decode()
+    request.host, request.request_id, request.expects = host, fields.request_id, fields.expects
+    request.length, request.chunked = fields.length, fields.chunked
+    request.bodiless = not fields.length and not fields.chunked
+    if fields.upgrade and fields.minor and request.bodiless and b"upgrade" in fields.nominated:
+        request.upgrade = fields.upgrade
+    request.scheme_known = b"x-forwarded-proto" in fields.forwarded
+    request.start = _start(request, fields)
     return request
 
 
-def _read_fields(request: RequestHead, head: bytes, at: int, *, trusted: bool) -> None:
+def _start(request: RequestHead, fields: _Fields) -> bytes:
+    parts = [request.method.encode(), b" ", request.target, b" HTTP/1.1"]
+    if request.host:
+        parts += (b"\r\nHost: ", request.host)
+    parts += (*fields.kept, b"\r\nVia: ", fields.via + b", " + VIA if fields.via else VIA)
+    if request.host and b"x-forwarded-host" not in fields.forwarded:
+        parts += (b"\r\nX-Forwarded-Host: ", request.host)
+    if request.upgrade:
+        parts += (b"\r\nConnection: Upgrade\r\nUpgrade: ", request.upgrade)
+    parts += (b"\r\nX-Forwarded-For: ", fields.forwarded_for + b", " if fields.forwarded_for else b"")
+    return b"".join(parts)
+
+
+def _read_fields(head: bytes, at: int, minor: int, *, trusted: bool) -> _Fields:
     """Sort the fields into those that are read, those that are dropped and those that travel on."""
+    fields = _Fields(minor, trusted=trusted)
+    kept = fields.kept
     end = len(head) - 4
     for match in _FIELD.finditer(head, at, end):
         name = match[1].lower()
         read = _READERS.get(name)
         if read is not None:
-            travels = read(request, match[2].rstrip(b" \t"), trusted)
-        else:
-            travels = trusted and name.startswith((b"x-forwarded-", b"forwarded", b"x-real-ip"))
-            if travels:
-                request.forwarded |= {name}
-        if travels:
+            read(fields, match[2].rstrip(b" \t"))
+        elif name == b"content-length":
+            fields.length = int(match[2])
             continue
-        if match.start() > at:
-            request.kept.append(head[at : match.start()])
-        at = match.end()
+        elif trusted and name.startswith((b"x-forwarded-", b"forwarded", b"x-real-ip")):
+            fields.forwarded |= {name}
+            continue
+        start, stop = match.span()
+        if start > at:
+            kept.append(head[at:start])
+        at = stop
     if at < end:
-        request.kept.append(head[at:end])
-    if request.hosts > 1 or (not request.hosts and request.minor):
+        kept.append(head[at:end])
+    if fields.hosts > 1 or (not fields.hosts and minor):
         raise HeadError("malformed_request", "A request names its Host exactly once.")
-    if request.nominated and (names := set(request.nominated) - _NOT_NOMINATED):
-        request.kept = without_fields(request.kept, names)
-        # What is dropped is no longer known from before: forward_request says it anew.
-        request.forwarded -= names
+    if fields.nominated and (names := set(fields.nominated) - _NOT_NOMINATED):
+        fields.kept = without_fields(kept, names)
+        # What is dropped is no longer known from before: it is said anew.
+        fields.forwarded -= names
+    return fields
 
 
-def _read_length(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - one form for all readers
-    request.length = int(value)
-    return True
+def _read_host(fields: _Fields, value: bytes) -> None:
+    fields.hosts += 1
+    fields.host = value
 
 
-def _read_host(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
-    request.hosts += 1
-    request.host = value
-    return False
+def _read_connection(fields: _Fields, value: bytes) -> None:
+    fields.nominated += tuple(tokens(value))
 
 
-def _read_connection(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
-    request.nominated += tuple(tokens(value))
-    return False
-
-
-def _read_request_id(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
+def _read_request_id(fields: _Fields, value: bytes) -> None:
     if _REQUEST_ID.fullmatch(value):
-        request.request_id = value.decode()
-    return False
+        fields.request_id = value.decode()
 
 
-def _read_via(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
+def _read_upgrade(fields: _Fields, value: bytes) -> None:
+    # Other protocols are not offered on: h2c, for one, would let its requests pass us by unread.
+    if value.lower() == b"websocket":
+        fields.upgrade = value
+
+
+def _read_via(fields: _Fields, value: bytes) -> None:
     if value:
-        request.via = request.via + b", " + value if request.via else value
-    return False
+        fields.via = fields.via + b", " + value if fields.via else value
 
 
-def _read_forwarded_for(request: RequestHead, value: bytes, trusted: bool) -> bool:  # noqa: FBT001 - see above
-    if trusted and value:
-        request.forwarded_for = request.forwarded_for + b", " + value if request.forwarded_for else value
-    return False
+def _read_forwarded_for(fields: _Fields, value: bytes) -> None:
+    if fields.trusted and value:
+        fields.forwarded_for = fields.forwarded_for + b", " + value if fields.forwarded_for else value
 
 
-def _read_expect(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
+def _read_expect(fields: _Fields, value: bytes) -> None:
     if value.lower() != b"100-continue":
         raise HeadError("expectation_failed", "The only expectation met here is 100-continue.", 417)
-    request.expects = request.minor > 0
-    return False
+    fields.expects = fields.minor > 0
 
 
-def _read_coding(request: RequestHead, value: bytes, _trusted: bool) -> bool:  # noqa: FBT001 - see above
-    if value.lower() != b"chunked" or not request.minor:
+def _read_coding(fields: _Fields, value: bytes) -> None:
+    if value.lower() != b"chunked" or not fields.minor:
         raise HeadError("unsupported_coding", "The only transfer coding taken here is chunked, in HTTP/1.1.", 501)
-    request.chunked = True
-    return False
+    fields.chunked = True
 
 
-# What is read of a field, and whether it travels on as it came. Fields of _FIELD that are missing here are dropped.
-_READERS: dict[bytes, Callable[[RequestHead, bytes, bool], bool]] = {
+# None of these travels on as it came. Fields of _FIELD that are missing here are dropped unread, but for the length and
+# for what somebody trusted says of where a request came from.
+_READERS: dict[bytes, Callable[[_Fields, bytes], None]] = {
     b"connection": _read_connection,
-    b"content-length": _read_length,
     b"expect": _read_expect,
     b"host": _read_host,
     b"transfer-encoding": _read_coding,
+    b"upgrade": _read_upgrade,
     b"via": _read_via,
     b"x-forwarded-for": _read_forwarded_for,
     b"x-request-id": _read_request_id,
@@ -220,39 +268,29 @@ def without_fields(kept: Iterable[bytes], names: set[bytes]) -> list[bytes]:
     return [b"\r\n" + line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-def _check_target(request: RequestHead) -> None:
-    target = request.target
-    if target.startswith(b"/") or (target == b"*" and request.method == "OPTIONS"):
+def _find_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
+    """Return the host that is meant, and the target as it is sent on."""
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         if b"#" in target:
             raise HeadError("malformed_request", "A request's target has no fragment.")
-        return
+        return host, target
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         raise HeadError("malformed_request", "The request's target is neither a path nor an http URL.")
     # RFC 9112 section 3.2.2: the authority of an absolute target replaces the Host field.
-    request.host = absolute[1]
-    request.target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
+    return absolute[1], absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
 
 def forward_request(
-    request: RequestHead, *, peer: bytes, scheme: bytes, endpoint: bytes, body_size: int | None, request_id: bytes
+    request: RequestHead, *, caller: Caller, endpoint: bytes, body_size: int | None, request_id: bytes
 ) -> bytes:
     """Write the head for an endpoint; `body_size` None sends a chunked body."""
-    chain = request.forwarded_for + b", " + peer if request.forwarded_for else peer
-    parts = [
-        request.method.encode(), b" ", request.target, b" HTTP/1.1\r\nHost: ", request.host or endpoint, *request.kept,
-        b"\r\nX-Forwarded-For: ", chain,
-    ]  # fmt: skip
-    if b"x-forwarded-proto" not in request.forwarded:
-        parts += (b"\r\nX-Forwarded-Proto: ", scheme)
-    if request.host and b"x-forwarded-host" not in request.forwarded:
-        parts += (b"\r\nX-Forwarded-Host: ", request.host)
-    parts += (
-        b"\r\nVia: ", request.via + b", " + VIA if request.via else VIA, b"\r\nX-Request-Id: ", request_id,
-    )  # fmt: skip
+    ending = b"\r\n\r\n"
     if body_size is None:
-        parts.append(b"\r\nTransfer-Encoding: chunked")
-    elif body_size and not request.length:
-        parts.append(b"\r\nContent-Length: %d" % body_size)
-    parts.append(b"\r\n\r\n")
-    return b"".join(parts)
+        ending = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    elif body_size and request.chunked:
+        ending = b"\r\nContent-Length: %d\r\n\r\n" % body_size
+    if not request.host:
+        ending = b"\r\nHost: " + endpoint + ending
+    told = caller.address if request.scheme_known else caller.described
+    return b"".join((request.start, told, b"\r\nX-Request-Id: ", request_id, ending))

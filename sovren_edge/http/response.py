@@ -18,7 +18,7 @@ _FIELD = re.compile(
 )
 # Framing is ours: a Connection field cannot take it out of a message.
 _NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"content-length"})
-NO_CONTENT, NOT_MODIFIED = 204, 304
+SWITCHED, OK, NO_CONTENT, NOT_MODIFIED = 101, 200, 204, 304
 
 
 class ResponseError(ValueError):
@@ -26,26 +26,30 @@ class ResponseError(ValueError):
 
 
 class ResponseHead:
-    """A response head as an intermediary sees it; `kept` begins with the status line's rest."""
+    """A response head as an intermediary sees it: a value, so that one may stand for all that have the same bytes."""
 
     keep_alive: bool = False
     length: int | None = None
     chunked: bool = False
-    via: bytes = b""
+    # The protocol that the connection has been switched to.
+    upgrade: bytes = b""
+    # The head as it is sent on, up to the value of X-Request-Id.
+    start: bytes = b""
 
     def __init__(self, status: int, minor: int) -> None:
         self.status = status
         self.minor = minor
-        self.kept: list[bytes] = []
+        # Whether a further response follows.
+        self.interim = status < OK and status != SWITCHED
+        self.may_have_body = status >= OK and status not in {NO_CONTENT, NOT_MODIFIED}
 
-    @property
-    def interim(self) -> bool:
-        """Whether a further response follows (1xx)."""
-        return self.status < 200  # noqa: PLR2004 - 1xx
+    def sized(self, method: str) -> bool:
+        """Whether a body of the response's length follows, and not one that ends in another way, or none."""
+        return self.length is not None and method != "HEAD" and self.may_have_body
 
     def reader(self, method: str) -> BodyReader:
         """Return what reads this response's body (RFC 9112 section 6.3)."""
-        if method == "HEAD" or self.interim or self.status in {NO_CONTENT, NOT_MODIFIED}:
+        if method == "HEAD" or not self.may_have_body:
             return SizedReader(0)
         if self.chunked:
             return ChunkedReader()
@@ -59,45 +63,64 @@ def parse_response(head: bytes) -> ResponseHead:
         raise ResponseError("the status line is malformed, or no empty line ends the head")
     if too_many_fields(head):
         raise ResponseError(f"the head has more than {FIELDS_LIMIT} fields")
+    response = ResponseHead(int(line[2]), int(line[1]))
     parser = httptools.HttpResponseParser(NO_CALLBACKS)
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
-        raise ResponseError("an upgrade that nobody asked for") from None
+        pass  # whether somebody asked for it, the exchange knows
     except httptools.HttpParserError as error:
         raise ResponseError(str(error)) from None
-    response = ResponseHead(int(line[2]), int(line[1]))
     _read_fields(response, head, line.end() - 2)
     return response
 
 
 def _read_fields(response: ResponseHead, head: bytes, at: int) -> None:
-    kept = response.kept
-    nominated: list[bytes] = []
+    fields = _Fields()
     end = len(head) - 4
     # The status line keeps its code and phrase, whatever the endpoint's version.
-    kept.append(head[8:at])
+    kept = [head[8:at]]
     for match in _FIELD.finditer(head, at, end):
         name, value = match[1].lower(), match[2].rstrip(b" \t")
         if name == b"content-length":
             response.length = int(value)
             # RFC 9110 section 8.6: no length stands in these.
-            if not (response.interim or response.status == NO_CONTENT):
+            if response.status >= OK and response.status != NO_CONTENT:
                 continue
-        if name == b"transfer-encoding":
-            _read_coding(response, value)
-        elif name == b"connection":
-            nominated.extend(tokens(value))
-        elif name == b"via" and value:
-            response.via = response.via + b", " + value if response.via else value
-        if match.start() > at:
-            kept.append(head[at : match.start()])
-        at = match.end()
+        else:
+            _read(name, value, response, fields)
+        start, stop = match.span()
+        if start > at:
+            kept.append(head[at:start])
+        at = stop
     if at < end:
         kept.append(head[at:end])
+    nominated = fields.nominated
     response.keep_alive = b"close" not in nominated and (response.minor > 0 or b"keep-alive" in nominated)
     if nominated and (names := set(nominated) - _NOT_NOMINATED):
         kept[1:] = without_fields(kept[1:], names)
+    if response.status == SWITCHED:
+        kept += (b"\r\nConnection: Upgrade\r\nUpgrade: ", response.upgrade)
+    via = fields.via + b", " + VIA if fields.via else VIA
+    response.start = b"".join((b"HTTP/1.1", *kept, b"\r\nVia: ", via, b"\r\nX-Request-Id: "))
+
+
+class _Fields:
+    """What is read of the fields on the way to a ResponseHead."""
+
+    via: bytes = b""
+    nominated: tuple[bytes, ...] = ()
+
+
+def _read(name: bytes, value: bytes, response: ResponseHead, fields: _Fields) -> None:
+    if name == b"transfer-encoding":
+        _read_coding(response, value)
+    elif name == b"connection":
+        fields.nominated += tuple(tokens(value))
+    elif name == b"upgrade":
+        response.upgrade = value
+    elif name == b"via" and value:
+        fields.via = fields.via + b", " + value if fields.via else value
 
 
 def _read_coding(response: ResponseHead, value: bytes) -> None:
@@ -108,11 +131,8 @@ def _read_coding(response: ResponseHead, value: bytes) -> None:
 
 def forward_response(response: ResponseHead, *, request_id: bytes, chunked: bool, close: bool) -> bytes:
     """Write the head for the caller."""
-    via = response.via + b", " + VIA if response.via else VIA
-    parts = [b"HTTP/1.1", *response.kept, b"\r\nVia: ", via, b"\r\nX-Request-Id: ", request_id]
-    if chunked:
-        parts.append(b"\r\nTransfer-Encoding: chunked")
-    if close:
-        parts.append(b"\r\nConnection: close")
-    parts.append(b"\r\n\r\n")
-    return b"".join(parts)
+    if not chunked and not close:
+        return b"".join((response.start, request_id, b"\r\n\r\n"))
+    framing = b"\r\nTransfer-Encoding: chunked" if chunked else b""
+    ending = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
+    return b"".join((response.start, request_id, framing, ending))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BufferedWriter, FileIO
-from typing import NamedTuple
+from typing import Literal, TypedDict, cast
 
 import orjson
 import structlog
@@ -25,10 +25,11 @@ BUFFER_LINES = 20_000
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-class Access(NamedTuple):
-    """One finished request; times in seconds, sizes in bytes; `path` is without its query."""
+class Access(TypedDict):
+    """One finished request, as its line says it; times in microseconds, sizes in bytes; `path` is without its query."""
 
-    at: float
+    timestamp: str
+    event: Literal["request"]
     listener: str
     client: str
     method: str
@@ -37,12 +38,33 @@ class Access(NamedTuple):
     request_id: str
     endpoint: str
     attempts: int
-    queue_s: float
-    ttfb_s: float
-    duration_s: float
+    queue_us: int
+    ttfb_us: int
+    duration_us: int
     received: int
     sent: int
     ended: str
+
+
+class Timestamps:
+    """Writes the time in ISO 8601, to the millisecond; `wall` reads the time of day in seconds."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._millisecond = self._second = -1
+        self._prefix = self._text = ""
+
+    def __call__(self) -> str:
+        """Return the time as it is now; many requests end in the same millisecond, more in the same second."""
+        millisecond = int(self._wall() * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second, rest = divmod(millisecond, 1000)
+            if second != self._second:
+                self._second = second
+                self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+            self._text = f"{self._prefix}{rest:03d}Z"
+        return self._text
 
 
 class LogWriter:
@@ -50,7 +72,7 @@ class LogWriter:
 
     def __init__(self, stream: BufferedWriter, *, readable: bool) -> None:
         self._stream = stream
-        self._render = ReadableLines() if readable else JsonLines()
+        self._render = _readable if readable else _json
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -126,7 +148,7 @@ def make_logger(put: Callable[[EventDict], None], level: str) -> FilteringBoundL
     """Make a logger whose events go to `put` as dictionaries."""
 
     def emit(_logger: object, _method: str, event: EventDict) -> str:
-        put(event)
+        put({name: event.pop(name) for name in ("timestamp", "level", "event")} | dict(event))
         raise structlog.DropEvent
 
     logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -142,62 +164,28 @@ def make_logger(put: Callable[[EventDict], None], level: str) -> FilteringBoundL
     return logger
 
 
-class JsonLines:
-    """One JSON object a line."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
-
-    def __call__(self, line: EventDict | Access) -> bytes:
-        """Render a line."""
-        if not isinstance(line, Access):
-            ordered = {name: line.pop(name) for name in ("timestamp", "level", "event")} | dict(line)
-            return orjson.dumps(ordered, default=str, option=orjson.OPT_APPEND_NEWLINE)
-        # Written out, not built as a dictionary: this runs for every request. What a caller or an endpoint may have put
-        # into a text is escaped; the rest cannot hold a character that JSON would escape.
-        return (
-            f'{{"timestamp":"{self._timestamp(line.at)}","event":"request","listener":"{line.listener}",'
-            f'"client":"{line.client}","method":"{line.method}","path":{_text(line.path)},"status":{line.status},'
-            f'"request_id":"{line.request_id}","endpoint":"{line.endpoint}","attempts":{line.attempts},'
-            f'"queue_s":{line.queue_s:.6f},"ttfb_s":{line.ttfb_s:.6f},"duration_s":{line.duration_s:.6f},'
-            f'"received":{line.received},"sent":{line.sent},"ended":{_text(line.ended)}}}\n'
-        ).encode()
-
-    def _timestamp(self, at: float) -> str:
-        """Write the time in ISO 8601; the date and the second are written once a second."""
-        second = int(at)
-        if second != self._second:
-            self._second = second
-            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        return f"{self._prefix}{int((at - second) * 1000):03d}Z"
+def _json(line: EventDict | Access) -> bytes:
+    return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _text(text: str) -> str:
-    return orjson.dumps(text).decode()
-
-
-class ReadableLines:
-    """Lines for a person at a terminal."""
-
-    def __call__(self, line: EventDict | Access) -> bytes:
-        """Render a line."""
-        return _readable_access(line) if isinstance(line, Access) else _readable_event(line)
+def _readable(line: EventDict | Access) -> bytes:
+    if line["event"] == "request":
+        return _readable_access(cast("Access", line))
+    return _readable_event(cast("EventDict", line))
 
 
 def _readable_access(line: Access) -> bytes:
-    at = datetime.fromtimestamp(line.at).astimezone().strftime("%H:%M:%S")
-    where = f" -> {line.endpoint}" if line.endpoint else ""
-    ended = "" if line.ended == "complete" else f", {line.ended}"
-    return (
-        f"{at} {line.status} {line.method} {line.path} {line.listener}{where}, first byte {line.ttfb_s * 1e3:.0f} ms, "
-        f"all {line.duration_s * 1e3:.0f} ms, {line.sent} bytes{ended}\n"
-    ).encode()
+    at = datetime.fromisoformat(line["timestamp"]).astimezone().strftime("%H:%M:%S")
+    where = f" -> {line['endpoint']}" if line["endpoint"] else ""
+    times = f"first byte {line['ttfb_us'] / 1e3:.0f} ms, all {line['duration_us'] / 1e3:.0f} ms"
+    ended = "" if line["ended"] == "complete" else f", {line['ended']}"
+    what = f"{line['status']} {line['method']} {line['path']} {line['listener']}{where}"
+    return f"{at} {what}, {times}, {line['sent']} bytes{ended}\n".encode()
 
 
 def _readable_event(line: EventDict) -> bytes:
     fields = dict(line)
-    at = datetime.fromisoformat(fields.pop("timestamp")).astimezone().strftime("%H:%M:%S")
+    at = datetime.fromisoformat(str(fields.pop("timestamp"))).astimezone().strftime("%H:%M:%S")
     level, event, trace = fields.pop("level"), fields.pop("event"), fields.pop("exception", "")
     rest = " ".join(f"{name}={value}" for name, value in fields.items())
     mark = "" if level in {"info", "debug"} else f"{level.upper()} "

@@ -5,7 +5,6 @@ Must not know how its parts are shared out to workers.
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from sovren_edge.handler import Handler, Routes
 from sovren_edge.handler.application import build_application
 from sovren_edge.handler.guard import Observe, request_id
 from sovren_edge.listener import Check, OwnPages
-from sovren_edge.observe.log import Access
 from sovren_edge.observe.registry import Metrics, Source
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.process.services import Services
@@ -184,11 +182,12 @@ def _observer(listener: str, stats: ListenerStats, shared: Shared) -> Observe:
         stats.count(method, status, seconds)
         if not shared.config.log.access:
             return
-        shared.services.writer.put(
-            Access(
-                time.time(), listener, request.remote or "", method, template or "-", status, request_id(request), "",
-                0, 0.0, seconds, seconds, request.content_length or 0, 0, "complete",
-            )
-        )  # fmt: skip
+        taken_us = int(seconds * 1e6)
+        shared.services.writer.put({
+            "timestamp": shared.relay.timestamp(), "event": "request", "listener": listener,
+            "client": request.remote or "", "method": method, "path": template or "-", "status": status,
+            "request_id": request_id(request), "endpoint": "", "attempts": 0, "queue_us": 0, "ttfb_us": taken_us,
+            "duration_us": taken_us, "received": request.content_length or 0, "sent": 0, "ended": "complete",
+        })  # fmt: skip
 
     return observe

@@ -20,7 +20,7 @@ from pools.tiers import Tiers
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
 from sovren_edge.config.resolved import ResolvedPool
-from sovren_edge.observe.log import LogWriter
+from sovren_edge.observe.log import LogWriter, Timestamps
 from sovren_edge.process.doors import Shared, open_door
 from sovren_edge.process.services import open_services
 from sovren_edge.relay.relay import Relay
@@ -127,7 +127,7 @@ def _make_relay(
     return Relay(
         settings=config.relay,
         now=time.monotonic,
-        wall=time.time,
+        timestamp=Timestamps(time.time),
         roll=_roll,
         log_access=writer.put if config.log.access else None,
         spawn=spawn,

@@ -51,3 +51,7 @@ class RequestBody:
         """Take note of the end; return what is to be written now."""
         self.complete = True
         return [LAST_CHUNK] if self.streaming and self._chunked else []
+
+
+# Most requests have none, and one that is complete never changes.
+NO_BODY = RequestBody(RequestHead("GET", 1, keep_alive=True), 0)

@@ -8,6 +8,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 from pools.endpoint import Endpoint
+from sovren_edge.http.remembered import remember
+from sovren_edge.http.response import parse_response
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.relay.upstream import Upstream
 
@@ -17,6 +19,7 @@ class Connections:
 
     def __init__(self, settings: RelaySettings, now: Callable[[], float]) -> None:
         self.now = now
+        self.parse_response = remember(parse_response)
         self.head_limit = settings.head_limit
         self._connect_timeout_s = settings.connect_timeout_s
         self._idle_limit = settings.idle_connections_per_endpoint
@@ -54,14 +57,14 @@ class Connections:
 
     def give_back(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""
-        idle = self._idle[upstream.endpoint]
         if not self._idle_limit:
             self.discard(upstream)
             return
-        if len(idle) >= self._idle_limit:
-            idle.popleft().abort()
         upstream.pause(paused=False)
+        idle = self._idle[upstream.endpoint]
         idle.append(upstream)
+        if len(idle) > self._idle_limit:
+            idle.popleft().abort()
 
     def discard(self, upstream: Upstream) -> None:
         """End a connection that cannot be used again."""

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, cast
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import Answer, encode, problem_answer
 from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader
-from sovren_edge.http.request import HeadError, RequestHead, parse_request
-from sovren_edge.observe.log import Access
+from sovren_edge.http.request import Caller, HeadError, RequestHead
 from sovren_edge.relay import problems
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Exchange
@@ -45,12 +44,12 @@ class Downstream(asyncio.Protocol):
         self.door = door
         self.transport: asyncio.Transport | None = None
         self.address = ""
-        self.peer = b""
+        self.caller = Caller(b"", door.scheme)
         # Of relay.deadlines: what is waited for follows from the state.
         self.deadline = self.looked_at = NEVER
         self.bucket = 0
         self._heading = False
-        self._trusted = False
+        self._parse = relay.parse_request[False]
         self._exchange: Exchange | None = None
         self._reader: BodyReader | None = None
         self._partial = b""
@@ -80,8 +79,8 @@ class Downstream(asyncio.Protocol):
             connection.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, WRITE_BUFFER)
         peer = self.transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
-        self.peer = self.address.encode()
-        self._trusted = self.door.trusted.contains(self.address)
+        self.caller = Caller(self.address.encode(), self.door.scheme)
+        self._parse = self.relay.parse_request[self.door.trusted.contains(self.address)]
         self.relay.downstreams.add(self)
         self.door.stats.connections += 1
         if self.door.allow.contains(self.address):
@@ -196,18 +195,16 @@ class Downstream(asyncio.Protocol):
                 self._heading = True
                 self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
             return b""
-        request = parse_request(data[:end], trusted=self._trusted)
+        request = self._parse(data[:end])
         now = self.relay.now()
         self._heading = False
-        if not request.request_id:
-            request.request_id = self.relay.make_request_id()
         door = self.door
-        own = request.path in OWN_PATHS or door.alone
-        answer = door.pages.answer(request.method, request.path, self.address) if own else None
-        if answer is not None:
-            self._answer_page(request, answer, now)
-            return data[end:]
-        self._exchange = exchange = Exchange(self.relay, self.door, self, request, now)
+        if request.path in OWN_PATHS or door.alone:
+            answer = door.pages.answer(request.method, request.path, self.address)
+            if answer is not None:
+                self._answer_page(request, answer, now)
+                return data[end:]
+        self._exchange = exchange = Exchange(self.relay, door, self, request, now)
         if not request.bodiless:
             self._reader = ChunkedReader() if request.chunked else SizedReader(request.length)
         exchange.start()
@@ -227,9 +224,10 @@ class Downstream(asyncio.Protocol):
 
     def _answer_page(self, request: RequestHead, answer: Answer, now: float) -> None:
         close = not request.keep_alive or not request.bodiless or not request.minor or self.relay.draining
+        request_id = request.request_id or self.relay.make_request_id()
         if answer.status >= BAD_REQUEST:
-            self._log(request.method, request.path, request.request_id, answer, "page")
-        self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
+            self._log(request.method, request.path, request_id, answer, "page")
+        self.write(encode(answer, request_id=request_id, close=close, bodiless=request.method == "HEAD"))
         self.finish(close=close, now=now, linger=not request.bodiless)
 
     def write(self, data: bytes) -> None:
@@ -261,11 +259,12 @@ class Downstream(asyncio.Protocol):
             self._close(linger=self._reader is not None or linger)
             return
         self.wait_until(now + self.relay.settings.keepalive_timeout_s)
-        self.pause(paused=False)
+        if self._partial or self._paused or self._held:
+            self.pause(paused=False)
 
-    def answer(self, answer: Answer, request: RequestHead, *, close: bool, now: float) -> None:
+    def answer(self, answer: Answer, request: RequestHead, request_id: str, *, close: bool, now: float) -> None:
         """Answer a request that no endpoint answers, and go on or close."""
-        self.write(encode(answer, request_id=request.request_id, close=close, bodiless=request.method == "HEAD"))
+        self.write(encode(answer, request_id=request_id, close=close, bodiless=request.method == "HEAD"))
         self.finish(close=close, now=now)
 
     def wait_until(self, deadline: float) -> None:
@@ -327,11 +326,12 @@ class Downstream(asyncio.Protocol):
     def _log(self, method: str, path: str, request_id: str, answer: Answer, ended: str) -> None:
         """Log what is answered without an exchange; pages that are well are asked for too often to be logged."""
         if self.relay.log_access is not None:
-            access = Access(
-                self.relay.wall(), self.door.name, self.address, method, path, answer.status, request_id, "", 0, 0.0,
-                0.0, 0.0, 0, len(answer.body), ended,
-            )  # fmt: skip
-            self.relay.log_access(access)
+            self.relay.log_access({
+                "timestamp": self.relay.timestamp(), "event": "request", "listener": self.door.name,
+                "client": self.address, "method": method, "path": path, "status": answer.status,
+                "request_id": request_id, "endpoint": "", "attempts": 0, "queue_us": 0, "ttfb_us": 0,
+                "duration_us": 0, "received": 0, "sent": len(answer.body), "ended": ended,
+            })  # fmt: skip
 
     def _break(self, detail: str) -> None:
         """End a request whose body is not framed as it should be."""

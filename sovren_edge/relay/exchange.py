@@ -6,18 +6,17 @@ before a slot is held. Must not know how bytes are read off either connection.
 
 from typing import TYPE_CHECKING
 
-from pools.admission import Lease, Outcome, Refusal, Waiter
+from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.health import OURS
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
-from sovren_edge.http.framing import LAST_CHUNK, BodyReader, ChunkedReader, UntilCloseReader, chunk
+from sovren_edge.http.framing import LAST_CHUNK, chunk
 from sovren_edge.http.request import RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead, forward_response
-from sovren_edge.observe.log import Access
 from sovren_edge.observe.stats import CALLER_LEFT, SERVER_ERROR
 from sovren_edge.relay import problems
 from sovren_edge.relay.attempts import Attempts
-from sovren_edge.relay.body import RequestBody
+from sovren_edge.relay.body import NO_BODY, RequestBody
 from sovren_edge.relay.deadlines import NEVER
 
 if TYPE_CHECKING:
@@ -32,22 +31,11 @@ if TYPE_CHECKING:
 class Exchange:
     """One request and its answer."""
 
-    # Attempts.
-    _endpoint = ""
-    _waiter: Waiter | None = None
-    _queue_s = 0.0
-    _lease: Lease | None = None
-    _connecting: "asyncio.Task[None] | None" = None
-    _upstream: "Upstream | None" = None
-    _sent_at = 0.0
-    _stats: "EndpointStats"
-    # The answer.
-    _status = 0
-    _answered_at = 0.0
-    _first_body_at = 0.0
-    _chunked_answer = False
-    _sent = 0
-    _ended = False
+    __slots__ = (
+        "_answered_at", "_attempts", "_body", "_chunked_answer", "_close", "_connecting", "_door", "_downstream",
+        "_ended", "_endpoint", "_expects", "_first_body_at", "_lease", "_outgoing", "_queue_s", "_relay", "_request",
+        "_request_id", "_sent", "_sent_at", "_started_at", "_stats", "_status", "_upstream", "_waiter",
+    )  # fmt: skip
 
     def __init__(
         self, relay: "Relay", door: "Door", downstream: "Downstream", request: RequestHead, now: float
@@ -56,10 +44,23 @@ class Exchange:
         self._door = door
         self._downstream = downstream
         self._request = request
-        self._request_id = request.request_id.encode()
+        self._request_id = request.request_id or relay.make_request_id()
         self._started_at = now
+        self._body = NO_BODY if request.bodiless else RequestBody(request, relay.settings.kept_body_limit)
+        self._expects = request.expects
+        # Attempts.
         self._attempts = Attempts(request.method)
-        self._body = RequestBody(request, relay.settings.kept_body_limit)
+        self._endpoint = ""
+        self._waiter: Waiter | None = None
+        self._queue_s = self._sent_at = 0.0
+        self._lease: Lease | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._upstream: Upstream | None = None
+        self._stats: EndpointStats | None = None
+        # The answer.
+        self._status = self._sent = 0
+        self._answered_at = self._first_body_at = 0.0
+        self._chunked_answer = self._ended = False
         self._close = not request.keep_alive or not request.minor
         # What is to be written when the bytes that have come are read: a system call costs more than a join.
         self._outgoing: list[bytes] = []
@@ -110,21 +111,19 @@ class Exchange:
         self._admit(self._relay.now())
 
     def _continue(self) -> None:
-        if self._request.expects:
-            self._request.expects = False
+        if self._expects:
+            self._expects = False
             self._downstream.write(CONTINUE)
 
     # --- admission: pools answer at once, or later through these three
 
     def granted(self, lease: Lease) -> None:
         """Take a slot; see relay.Owner."""
-        self._leave_queue()
-        self._attempt(lease)
+        self._attempt(lease, self._leave_queue())
 
     def displaced(self) -> None:
         """Look for another tier; see relay.Owner."""
-        self._leave_queue()
-        self._admit(self._relay.now())
+        self._admit(self._leave_queue())
 
     def refused(self, refusal: Refusal) -> None:
         """Answer that nobody can serve now; see relay.Owner."""
@@ -134,35 +133,40 @@ class Exchange:
         self._fail(problems.refused(refusal, self._relay.roll(problems.RETRY_AFTER_S)), Outcome.LEFT)
 
     def _admit(self, now: float) -> None:
-        # Pools tell who has waited too long for a slot, and connecting has a time-out of its own.
-        self._downstream.wait_until(NEVER)
         admission = self._door.tiers.admit(self, now, self._attempts.tried)
         if isinstance(admission, Lease):
-            self._attempt(admission)
+            self._attempt(admission, now)
         elif isinstance(admission, Waiter):
             self._waiter = admission
+            # Pools tell who has waited too long for a slot.
+            self._downstream.wait_until(NEVER)
         else:
             self.refused(admission)
 
-    def _leave_queue(self) -> None:
+    def _leave_queue(self) -> float:
+        now = self._relay.now()
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
-            self._queue_s += self._relay.now() - waiter.since
+            self._queue_s += now - waiter.since
+        return now
 
     # --- attempts
 
-    def _attempt(self, lease: Lease) -> None:
+    def _attempt(self, lease: Lease, now: float) -> None:
         self._lease = lease
-        self._attempts.count += 1
-        self._endpoint = lease.endpoint.name
+        endpoint = lease.endpoint
+        self._endpoint = endpoint.name
         stats = self._relay.stats_of(lease.pool)
-        self._stats = stats.endpoints[lease.endpoint.name]
-        if self._attempts.count == 1:
+        self._stats = stats.endpoints[endpoint.name]
+        if not self._attempts.count:
             stats.queue_wait.observe(self._queue_s)
-        upstream = self._relay.connections.take(lease.endpoint)
+        self._attempts.count += 1
+        upstream = self._relay.connections.take(endpoint)
         if upstream is not None:
-            self._send(upstream, lease)
+            self._send(upstream, lease, now)
         else:
+            # Connecting has a time-out of its own.
+            self._downstream.wait_until(NEVER)
             self._connecting = self._relay.spawn(self._connect(lease))
 
     async def _connect(self, lease: Lease) -> None:
@@ -180,23 +184,21 @@ class Exchange:
             self._admit(now)
         else:
             self._connecting = None
-            self._send(upstream, lease)
+            self._send(upstream, lease, self._relay.now())
 
-    def _send(self, upstream: "Upstream", lease: Lease) -> None:
-        request = self._request
+    def _send(self, upstream: "Upstream", lease: Lease, now: float) -> None:
+        request, body = self._request, self._body
         self._upstream = upstream
-        upstream.begin(self, request.method)
+        self._sent_at = now
         head = forward_request(
             request,
-            peer=self._downstream.peer,
-            scheme=self._door.scheme,
+            caller=self._downstream.caller,
             endpoint=lease.endpoint.address,
-            body_size=self._body.size,
-            request_id=self._request_id,
+            body_size=body.size,
+            request_id=self._request_id.encode(),
         )
-        upstream.write(b"".join((head, *self._body.begin())))
-        self._sent_at = now = self._relay.now()
-        if self._body.complete:
+        upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
+        if body.complete:
             self._await_answer(now)
             return
         self._downstream.wait_until(now + self._relay.settings.idle_timeout_s)
@@ -211,9 +213,10 @@ class Exchange:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        self._stats.attempts[outcome] += 1
-        if outcome is Outcome.SUCCEEDED:
-            self._stats.duration.observe(now - self._started_at)
+        if self._stats is not None:
+            self._stats.attempts[outcome] += 1
+            if outcome is SUCCEEDED:
+                self._stats.duration.observe(now - self._started_at)
         self._relay.release(lease, outcome, now)
 
     # --- the answer: told by the upstream connection
@@ -221,34 +224,45 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx, but for 100, which we have answered ourselves."""
         if self._request.minor and head.status > 100:  # noqa: PLR2004 - 100 Continue
-            self._outgoing.append(forward_response(head, request_id=self._request_id, chunked=False, close=False))
+            self._outgoing.append(self._forward(head, chunked=False, close=False))
 
-    def answered(self, head: ResponseHead, reader: BodyReader, now: float) -> None:
+    def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
         """Begin the answer to the caller."""
+        self._moved(now)
+        self._begin_answer(head, now, chunked=not sized and self._request.minor > 0)
+
+    def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        """Pass on a whole answer."""
+        self._begin_answer(head, now, chunked=False)
+        if body:
+            self._begin_body(now)
+            self._sent = len(body)
+            self._outgoing.append(body)
+        self.ended(now)
+
+    def _begin_answer(self, head: ResponseHead, now: float, *, chunked: bool) -> None:
         self._answered_at = now
         self._status = head.status
-        self._moved(now)
-        unsized = isinstance(reader, ChunkedReader | UntilCloseReader)
-        self._chunked_answer = unsized and self._request.minor > 0
+        self._chunked_answer = chunked
         self._close = self._close or self._relay.draining or not self._body.complete
-        self._outgoing.append(
-            forward_response(
-                head,
-                request_id=self._request_id,
-                chunked=self._chunked_answer,
-                close=self._close,
-            )
-        )
+        self._outgoing.append(self._forward(head, chunked=chunked, close=self._close))
+
+    def _forward(self, head: ResponseHead, *, chunked: bool, close: bool) -> bytes:
+        return forward_response(head, request_id=self._request_id.encode(), chunked=chunked, close=close)
 
     def body(self, pieces: list[bytes], now: float) -> None:
         """Pass on some of the answer's body."""
         if self._answered_at != now:
             self._moved(now)
-        if not self._sent and self._status < SERVER_ERROR:
-            self._first_body_at = now
-            self._stats.ttfa.observe(now - self._started_at)
+        if not self._sent:
+            self._begin_body(now)
         self._sent += sum(map(len, pieces))
         self._outgoing += chunk(pieces) if self._chunked_answer else pieces
+
+    def _begin_body(self, now: float) -> None:
+        if self._status < SERVER_ERROR and self._stats is not None:
+            self._first_body_at = now
+            self._stats.ttfa.observe(now - self._started_at)
 
     def _moved(self, now: float) -> None:
         """Take note that bytes came from the endpoint."""
@@ -271,7 +285,7 @@ class Exchange:
         if not self._body.complete and upstream is not None:
             # Answered before the request was sent: the connection is in the middle of a body.
             self._relay.connections.discard(upstream)
-        self._release(Outcome.FAILED if self._status >= SERVER_ERROR else Outcome.SUCCEEDED, now)
+        self._release(Outcome.FAILED if self._status >= SERVER_ERROR else SUCCEEDED, now)
         self._finish("complete", now)
         self._downstream.finish(close=self._close, now=now)
 
@@ -351,11 +365,11 @@ class Exchange:
             self._downstream.close_broken(reset=not self._request.minor)
             return
         self._status = problem.status
-        answer = problem_answer(problem, self._request.request_id)
+        answer = problem_answer(problem, self._request_id)
         self._sent = len(answer.body)
         self._finish(problem.reason, now)
         close = self._close or not self._body.complete or self._relay.draining
-        self._downstream.answer(answer, self._request, close=close, now=now)
+        self._downstream.answer(answer, self._request, self._request_id, close=close, now=now)
 
     def _stop_attempt(self, outcome: Outcome, now: float) -> None:
         waiter, self._waiter = self._waiter, None
@@ -382,9 +396,10 @@ class Exchange:
         if self._relay.log_access is None:
             return
         first_s = (self._first_body_at or self._answered_at or now) - self._started_at
-        access = Access(
-            self._relay.wall(), self._door.name, self._downstream.address, request.method, request.path, status,
-            request.request_id, self._endpoint, self._attempts.count, self._queue_s, first_s, duration_s,
-            self._body.received, self._sent, ended,
-        )  # fmt: skip
-        self._relay.log_access(access)
+        self._relay.log_access({
+            "timestamp": self._relay.timestamp(), "event": "request", "listener": self._door.name,
+            "client": self._downstream.address, "method": request.method, "path": request.path, "status": status,
+            "request_id": self._request_id, "endpoint": self._endpoint, "attempts": self._attempts.count,
+            "queue_us": int(self._queue_s * 1e6), "ttfb_us": int(first_s * 1e6), "duration_us": int(duration_s * 1e6),
+            "received": self._body.received, "sent": self._sent, "ended": ended,
+        })  # fmt: skip

@@ -8,6 +8,7 @@ import itertools
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pools.admission import Event, Expired, Granted, Lease, Outcome, Refusal
@@ -17,6 +18,8 @@ from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.auth import Networks
 from sovren_edge.http.answer import Answer
+from sovren_edge.http.remembered import remember
+from sovren_edge.http.request import RequestHead, parse_request
 from sovren_edge.observe.log import Access
 from sovren_edge.observe.stats import ListenerStats, PoolStats
 from sovren_edge.relay.connections import Connections
@@ -67,11 +70,11 @@ class Owner(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Relay:
-    """The balancer's data path; `now` reads a monotonic clock and `wall` the time of day, both in seconds."""
+    """The balancer's data path; `now` reads a monotonic clock in seconds, `timestamp` writes the time of day."""
 
     settings: RelaySettings
     now: Callable[[], float]
-    wall: Callable[[], float]
+    timestamp: Callable[[], str]
     roll: Callable[[int], int]
     log_access: Callable[[Access], None] | None
     spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"]
@@ -82,11 +85,14 @@ class Relay:
     paused: "set[Downstream]" = field(default_factory=set)
     pool_stats: dict[Pool, PoolStats] = field(default_factory=dict)
     draining: bool = False
+    # By whether the caller's address is trusted.
+    parse_request: dict[bool, Callable[[bytes], RequestHead]] = field(init=False)
     _ids: Callable[[], str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings, self.now)
         self.deadlines = Deadlines(self.now())
+        self.parse_request = {trusted: remember(partial(parse_request, trusted=trusted)) for trusted in (False, True)}
         # Unique without asking the system for randomness at each request.
         prefix, numbers = secrets.token_hex(8), itertools.count()
         self._ids = lambda: f"{prefix}-{next(numbers):x}"

@@ -6,8 +6,8 @@ Must not know callers, pools or retries.
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
-from sovren_edge.http.framing import BodyReader, FramingError, UntilCloseReader
-from sovren_edge.http.response import ResponseError, ResponseHead, parse_response
+from sovren_edge.http.framing import BodyReader, FramingError, SizedReader, UntilCloseReader
+from sovren_edge.http.response import ResponseError, ResponseHead
 
 if TYPE_CHECKING:
     from pools.endpoint import Endpoint
@@ -22,8 +22,11 @@ class Served(Protocol):
     def interim(self, head: ResponseHead) -> None:
         """Take a 1xx; the final response follows."""
 
-    def answered(self, head: ResponseHead, reader: BodyReader, now: float) -> None:
-        """Take the final response's head."""
+    def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
+        """Take the final response's head; a body that is not `sized` ends by a sign of its own."""
+
+    def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        """Take the final response whole; the connection has been given back."""
 
     def body(self, pieces: list[bytes], now: float) -> None:
         """Take some of the response's body."""
@@ -50,6 +53,7 @@ class Upstream(asyncio.Protocol):
         self.served: Served | None = None
         self.used = False
         self.write_paused = False
+        self._paused = False
         self._connections = connections
         self._method = ""
         self._partial = b""
@@ -66,22 +70,13 @@ class Upstream(asyncio.Protocol):
         """Whether a request may be written to it."""
         return self.transport is not None and not self.transport.is_closing()
 
-    @property
-    def _written(self) -> bool:
-        """Whether the whole request has left: an endpoint may answer before that."""
-        return self.transport is not None and not self.transport.get_write_buffer_size()
-
-    def begin(self, served: Served, method: str) -> None:
-        """Serve an exchange; its request's bytes are written next."""
+    def begin(self, served: Served, method: str, request: bytes) -> None:
+        """Serve an exchange: write its request's head and what there is of its body."""
         self.served = served
         self._partial = b""
         self._method = method
-        self._response = self._reader = None
-
-    def write(self, data: bytes) -> None:
-        """Send bytes of the request."""
         if self.transport is not None:
-            self.transport.write(data)
+            self.transport.write(request)
 
     def writelines(self, pieces: list[bytes]) -> None:
         """Send pieces of the request."""
@@ -90,8 +85,9 @@ class Upstream(asyncio.Protocol):
 
     def pause(self, *, paused: bool) -> None:
         """Stop reading while the caller is slow, or go on."""
-        if self.transport is None or self.transport.is_closing():
+        if paused == self._paused or self.transport is None or self.transport.is_closing():
             return
+        self._paused = paused
         if paused:
             self.transport.pause_reading()
         else:
@@ -134,8 +130,7 @@ class Upstream(asyncio.Protocol):
         if self.served is None:
             return
         if exc is None and isinstance(self._reader, UntilCloseReader):
-            self._reader.done = True
-            self._end(self._connections.now())
+            self._end(None, self._connections.now())
         else:
             self._break("the connection was closed" if exc is None else f"the connection broke ({type(exc).__name__})")
 
@@ -159,20 +154,24 @@ class Upstream(asyncio.Protocol):
                 raise ResponseError("the response's head is too long")
             self._partial = data
             return b""
+        response = self._connections.parse_response(data[:end])
         served = self.served
-        response = parse_response(data[:end])
-        rest = data[end:]
         if served is None:
-            return rest
+            return data[end:]
         if response.interim:
             served.interim(response)
-            return rest
+            return data[end:]
+        if response.length == len(data) - end and response.sized(self._method):
+            # All at once, as most short answers come.
+            self._let_go(response)
+            served.answered_whole(response, data[end:], now)
+            return b""
         self._response = response
         self._reader = reader = response.reader(self._method)
-        served.answered(response, reader, now)
+        served.answered(response, now, sized=isinstance(reader, SizedReader))
         if reader.done and self.served is served:
-            self._end(now, rest)
-        return rest
+            self._end(response, now, data[end:])
+        return data[end:]
 
     def _read_body(self, reader: BodyReader, data: bytes, now: float) -> bytes:
         served = self.served
@@ -180,25 +179,34 @@ class Upstream(asyncio.Protocol):
         if pieces and served is not None:
             served.body(pieces, now)
         if reader.done and self.served is served:
-            self._end(now, rest)
+            self._end(self._response, now, rest)
         elif rest:
             # Many small chunks: others get their turn before the rest is read.
             self._partial = rest
             asyncio.get_running_loop().call_soon(self.data_received, b"")
         return rest
 
-    def _end(self, now: float, rest: bytes = b"") -> None:
+    def _end(self, response: ResponseHead | None, now: float, rest: bytes = b"") -> None:
         """Give the connection back before the slot, so that the next lease finds it."""
-        served, self.served = self.served, None
-        response, self._response, self._reader = self._response, None, None
+        served = self.served
+        self._response = self._reader = None
+        self._let_go(None if rest else response)
+        if served is not None:
+            served.ended(now)
+
+    def _let_go(self, response: ResponseHead | None) -> None:
+        self.served = None
         self.used = True
-        if served is None:
-            return
-        if response is None or not response.keep_alive or rest or not self._written:
+        # An endpoint may answer before the whole request has left.
+        if (
+            response is None
+            or not response.keep_alive
+            or self.transport is None
+            or self.transport.get_write_buffer_size()
+        ):
             self._connections.discard(self)
         else:
             self._connections.give_back(self)
-        served.ended(now)
 
     def _break(self, reason: str) -> None:
         served, self.served = self.served, None

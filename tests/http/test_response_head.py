@@ -55,8 +55,7 @@ def forward(lines: bytes, *, chunked: bool = False, close: bool = False) -> byte
         (OK + b"Transfer-Encoding: gzip, chunked\r\n", "a coding that is not ours"),
         (OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "chunked comes once"),
         (b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n", "HTTP/1.0 has no codings"),
-        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n", "nobody asked for an upgrade"),
-        (b"HTTP/1.1 101 Switching\r\n", "however it is put"),
+        (b"HTTP/1.1 101 Switching\r\n", "a switch to nothing"),
         (OK + b"A:\r\n" * (FIELDS_LIMIT + 1), "more fields than are taken"),
     ],
 )
@@ -188,3 +187,28 @@ def test_any_bytes_are_read_or_refused(pieces: list[bytes]) -> None:
         except ResponseError:
             status = 100
         assert 100 <= status <= 999
+
+
+def test_a_switch_of_protocols_travels() -> None:
+    """It is no interim answer, and it has no body."""
+    lines = b"HTTP/1.1 101 Switching\r\n"
+    switch = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    assert forward(lines + b"Upgrade: websocket\r\nA: b\r\nConnection: upgrade\r\n") == (
+        lines + b"A: b\r\n" + switch + OURS + b"\r\n"
+    )
+    response = parse(lines + switch)
+    assert (response.interim, response.upgrade, response.sized("GET")) == (False, b"websocket", False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "sized"),
+    [
+        (OK + b"Content-Length: 5\r\n", "GET", True),
+        (OK + b"Content-Length: 5\r\n", "HEAD", False),
+        (b"HTTP/1.1 304 Same\r\nContent-Length: 5\r\n", "GET", False),
+        (OK, "GET", False),
+    ],
+)
+def test_which_bodies_have_a_known_length(*, lines: bytes, method: str, sized: bool) -> None:
+    """And are not left out."""
+    assert parse(lines).sized(method) is sized

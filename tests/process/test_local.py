@@ -136,7 +136,7 @@ async def test_what_is_logged_of_a_request(local: Program) -> None:
         200,
     )
     assert line["sent"] == size
-    assert 0 < line["ttfb_s"] <= line["duration_s"]
+    assert 0 < line["ttfb_us"] <= line["duration_us"]
     assert "very-secret" not in local.text
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from types import SimpleNamespace
 
 from pools.admission import Refusal
 from pools.endpoint import Endpoint
@@ -15,7 +16,7 @@ from pools.settings import PoolSettings, QueueSettings
 from pools.tiers import Tiers
 from sovren_edge.auth import Networks
 from sovren_edge.listener import OwnPages
-from sovren_edge.observe.log import Access
+from sovren_edge.observe.log import Access, Timestamps
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.relay import Door, Relay
@@ -111,7 +112,7 @@ class Front:
     door: Door
     pools: list[Pool]
     port: int
-    lines: list[Access]
+    lines: list[SimpleNamespace]
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a caller's connection."""
@@ -159,11 +160,15 @@ async def front(
     *pools: Pool, settings: RelaySettings | None = None, allow: Networks = EVERYBODY, trusted: Networks = EVERYBODY
 ) -> AsyncIterator[Front]:
     """Serve pools as the tiers of one door."""
-    lines: list[Access] = []
+    lines: list[SimpleNamespace] = []
+
+    def log(line: Access) -> None:
+        lines.append(SimpleNamespace(**line))
+
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         relay = Relay(
-            settings or RelaySettings(), loop.time, time.time, lambda _n: 0, lines.append, group.create_task, _ignore
+            settings or RelaySettings(), loop.time, Timestamps(time.time), lambda _n: 0, log, group.create_task, _ignore
         )
         for pool in pools:
             relay.stats_of(pool)
