@@ -55,6 +55,7 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
         [((stats.service, *at), ready)],
     )
     yield _gauge("edge_connections", "Open connections of callers.", ("listener",), [(at, stats.connections)])
+    yield _gauge("edge_tunnels", "Open WebSockets.", ("listener",), [(at, stats.tunnels)])
     left = CounterMetricFamily("edge_callers_left", "Requests whose caller left before the end.", labels=("listener",))
     left.add_metric(at, stats.callers_left)
     yield left

@@ -55,6 +55,7 @@ class ListenerStats:
         self.speech_requests = 0
         self.connections = 0
         self.callers_left = 0
+        self.tunnels = 0
         self.speech_failed = 0
 
     def count_refusal(self, status: int) -> None:

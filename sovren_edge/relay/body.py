@@ -22,6 +22,11 @@ class RequestBody:
         self.streaming = False
         self.complete = request.bodiless
 
+    def open(self) -> None:
+        """Begin to pass on whatever comes, without an end: the connection is a tunnel."""
+        self.streaming = True
+        self.complete = self._chunked = False
+
     @property
     def size(self) -> int | None:
         """Bytes in all; None while nobody knows."""

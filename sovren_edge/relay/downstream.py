@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import Answer, encode, problem_answer
-from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader
+from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader, UntilCloseReader
 from sovren_edge.http.request import Caller, HeadError, RequestHead
 from sovren_edge.relay import problems
 from sovren_edge.relay.deadlines import NEVER
@@ -99,10 +99,13 @@ class Downstream(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.caller_left()
 
-    def eof_received(self) -> None:
-        """Take a closed sending side as leaving; see asyncio.Protocol."""
+    def eof_received(self) -> bool:
+        """Take a closed sending side as leaving, but in a tunnel; see asyncio.Protocol."""
         if self._exchange is not None:
+            if self._exchange.caller_closed():
+                return True
             self.abort()
+        return False
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -266,6 +269,11 @@ class Downstream(asyncio.Protocol):
         """Answer a request that no endpoint answers, and go on or close."""
         self.write(encode(answer, request_id=request_id, close=close, bodiless=request.method == "HEAD"))
         self.finish(close=close, now=now)
+
+    def open_tunnel(self) -> None:
+        """Read no more requests: all that comes from now on goes to the exchange."""
+        self._reader = UntilCloseReader()
+        self._take_turn()
 
     def wait_until(self, deadline: float) -> None:
         """Set when this connection has waited too long."""

@@ -12,7 +12,7 @@ from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
 from sovren_edge.http.framing import LAST_CHUNK, chunk
 from sovren_edge.http.request import RequestHead, forward_request
-from sovren_edge.http.response import ResponseHead, forward_response
+from sovren_edge.http.response import SWITCHED, ResponseHead, forward_response
 from sovren_edge.observe.stats import CALLER_LEFT, SERVER_ERROR
 from sovren_edge.relay import problems
 from sovren_edge.relay.attempts import Attempts
@@ -33,8 +33,8 @@ class Exchange:
 
     __slots__ = (
         "_answered_at", "_attempts", "_body", "_chunked_answer", "_close", "_connecting", "_door", "_downstream",
-        "_ended", "_endpoint", "_expects", "_first_body_at", "_lease", "_outgoing", "_queue_s", "_relay", "_request",
-        "_request_id", "_sent", "_sent_at", "_started_at", "_stats", "_status", "_upstream", "_waiter",
+        "_ended", "_endpoint", "_expects", "_first_body_at", "_idle_s", "_lease", "_outgoing", "_queue_s", "_relay",
+        "_request", "_request_id", "_sent", "_sent_at", "_started_at", "_stats", "_status", "_upstream", "_waiter",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,7 @@ class Exchange:
         self._answered_at = self._first_body_at = 0.0
         self._chunked_answer = self._ended = False
         self._close = not request.keep_alive or not request.minor
+        self._idle_s = relay.settings.idle_timeout_s
         # What is to be written when the bytes that have come are read: a system call costs more than a join.
         self._outgoing: list[bytes] = []
 
@@ -82,7 +83,7 @@ class Exchange:
         was_kept = self._body.kept
         passed_on = self._body.take(pieces)
         if self._body.kept or self._body.streaming:
-            self._downstream.wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
+            self._downstream.wait_until(self._relay.now() + self._idle_s)
         if passed_on and self._upstream is not None:
             self._upstream.writelines(passed_on)
         elif was_kept and not self._body.kept:
@@ -250,6 +251,30 @@ class Exchange:
     def _forward(self, head: ResponseHead, *, chunked: bool, close: bool) -> bytes:
         return forward_response(head, request_id=self._request_id.encode(), chunked=chunked, close=close)
 
+    def switched(self, head: ResponseHead, now: float) -> bool:
+        """Become a tunnel: both sides are bodies without an end now, and the lease lasts as long as they do."""
+        if head.upgrade.lower() != self._request.upgrade.lower() or self._status:
+            return False
+        self._begin_answer(head, now, chunked=False)
+        self.flush()
+        self._close = True
+        self._idle_s = self._relay.settings.tunnel_timeout_s
+        self._body = RequestBody(self._request, 0)
+        self._body.open()
+        self._moved(now)
+        self._door.stats.tunnels += 1
+        self._downstream.open_tunnel()
+        return True
+
+    def caller_closed(self) -> bool:
+        """Pass on the end of what the caller sends; return whether it may still get something: only in a tunnel."""
+        if self._status != SWITCHED or self._upstream is None:
+            return False
+        self._upstream.write_eof()
+        self._idle_s = self._relay.settings.idle_timeout_s
+        self._downstream.wait_until(self._relay.now() + self._idle_s)
+        return True
+
     def body(self, pieces: list[bytes], now: float) -> None:
         """Pass on some of the answer's body."""
         if self._answered_at != now:
@@ -266,7 +291,7 @@ class Exchange:
 
     def _moved(self, now: float) -> None:
         """Take note that bytes came from the endpoint."""
-        self._downstream.wait_until(now + self._relay.settings.idle_timeout_s)
+        self._downstream.wait_until(now + self._idle_s)
         if self._lease is not None:
             self._lease.endpoint.active_at = now
 
@@ -342,7 +367,10 @@ class Exchange:
     def timed_out(self) -> None:
         """End an exchange that has waited too long: for the body, for the answer, or for its next byte."""
         upstream = self._upstream
-        if self._status and self._downstream.write_paused:
+        if self._status == SWITCHED:
+            self._stop_upstream()
+            self._break("no byte came through the tunnel for too long", Outcome.LEFT)
+        elif self._status and self._downstream.write_paused:
             self._stop_upstream()
             self._break("the caller read nothing for too long", Outcome.LEFT)
         elif self._status:
@@ -388,6 +416,7 @@ class Exchange:
 
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True
+        self._door.stats.tunnels -= self._status == SWITCHED
         stats, request = self._door.stats, self._request
         status, duration_s = self._status or CALLER_LEFT, now - self._started_at
         stats.count(request.method, status, duration_s)

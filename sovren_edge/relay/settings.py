@@ -13,6 +13,7 @@ class RelaySettings(BaseModel):
     connect_timeout_s: float = Field(default=2.0, gt=0)
     first_byte_timeout_s: float = Field(default=120.0, gt=0)
     idle_timeout_s: float = Field(default=60.0, gt=0)
+    tunnel_timeout_s: float = Field(default=3600.0, gt=0)
     head_limit: int = Field(default=32768, ge=1024)
     kept_body_limit: int = Field(default=65536, ge=0)
     idle_connections_per_endpoint: int = Field(default=64, ge=0)

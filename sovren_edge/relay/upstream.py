@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
 from sovren_edge.http.framing import BodyReader, FramingError, SizedReader, UntilCloseReader
-from sovren_edge.http.response import ResponseError, ResponseHead
+from sovren_edge.http.response import SWITCHED, ResponseError, ResponseHead
 
 if TYPE_CHECKING:
     from pools.endpoint import Endpoint
@@ -27,6 +27,9 @@ class Served(Protocol):
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
         """Take the final response whole; the connection has been given back."""
+
+    def switched(self, head: ResponseHead, now: float) -> bool:
+        """Take the connection as a tunnel; return whether that was asked for."""
 
     def body(self, pieces: list[bytes], now: float) -> None:
         """Take some of the response's body."""
@@ -82,6 +85,15 @@ class Upstream(asyncio.Protocol):
         """Send pieces of the request."""
         if self.transport is not None:
             self.transport.writelines(pieces)
+
+    def write_eof(self) -> None:
+        """Tell the endpoint that nothing more comes; it may go on sending, but under TLS."""
+        if self.transport is None:
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def pause(self, *, paused: bool) -> None:
         """Stop reading while the caller is slow, or go on."""
@@ -167,6 +179,11 @@ class Upstream(asyncio.Protocol):
             served.answered_whole(response, data[end:], now)
             return b""
         self._response = response
+        if response.status == SWITCHED:
+            if not served.switched(response, now):
+                raise ResponseError("a switch of protocols that nobody asked for")
+            self._reader = UntilCloseReader()
+            return data[end:]
         self._reader = reader = response.reader(self._method)
         served.answered(response, now, sized=isinstance(reader, SizedReader))
         if reader.done and self.served is served:

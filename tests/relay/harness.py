@@ -101,7 +101,8 @@ async def backend(
     finally:
         server.close()
         for writer in state.writers:
-            writer.transport.abort()
+            if not writer.is_closing() or writer.transport.get_write_buffer_size():
+                writer.transport.abort()
 
 
 @dataclass
