@@ -59,6 +59,9 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
     left = CounterMetricFamily("edge_callers_left", "Requests whose caller left before the end.", labels=("listener",))
     left.add_metric(at, stats.callers_left)
     yield left
+    yield _counter("edge_timeouts", "What took too long, by kind.", ("listener", "kind"), [
+        ((*at, kind), count) for kind, count in stats.timeouts.items()
+    ])  # fmt: skip
     if stats.speech:
         yield from _speech_families(stats)
 

@@ -56,6 +56,8 @@ class ListenerStats:
         self.connections = 0
         self.callers_left = 0
         self.tunnels = 0
+        # By kind.
+        self.timeouts: defaultdict[str, int] = defaultdict(int)
         self.speech_failed = 0
 
     def count_refusal(self, status: int) -> None:

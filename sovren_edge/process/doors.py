@@ -30,6 +30,7 @@ from sovren_edge.process.services import Services
 from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.metrics import ListenerCollector, PoolsCollector, describe_pool
 from sovren_edge.relay.relay import Door, Relay
+from sovren_edge.relay.timeouts import KINDS as TIMEOUTS
 
 METHODS = hdrs.METH_ALL
 
@@ -120,6 +121,7 @@ async def _open_relayed(
     stats: ListenerStats,
 ) -> AsyncIterator[None]:
     relay = shared.relay
+    stats.timeouts.update(dict.fromkeys(TIMEOUTS, 0))
     shared.sources.append(own)
     allow, trusted = Networks(listener.settings.allow), Networks(shared.config.edge.trusted)
     door = Door(listener.name, tiers, pages, allow, trusted, stats, alone=not tiers.pools)
@@ -184,7 +186,7 @@ def _observer(listener: str, stats: ListenerStats, shared: Shared) -> Observe:
             return
         taken_us = int(seconds * 1e6)
         shared.services.writer.put({
-            "timestamp": shared.relay.timestamp(), "event": "request", "listener": listener,
+            "timestamp": shared.relay.journal.timestamp(), "event": "request", "listener": listener,
             "client": request.remote or "", "method": method, "path": template or "-", "status": status,
             "request_id": request_id(request), "endpoint": "", "attempts": 0, "queue_us": 0, "ttfb_us": taken_us,
             "duration_us": taken_us, "received": request.content_length or 0, "sent": 0, "ended": "complete",

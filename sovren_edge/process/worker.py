@@ -23,6 +23,7 @@ from sovren_edge.config.resolved import ResolvedPool
 from sovren_edge.observe.log import LogWriter, Timestamps
 from sovren_edge.process.doors import Shared, open_door
 from sovren_edge.process.services import open_services
+from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Relay
 
 DRAIN_POLL_S = 0.02
@@ -127,9 +128,8 @@ def _make_relay(
     return Relay(
         settings=config.relay,
         now=time.monotonic,
-        timestamp=Timestamps(time.time),
         roll=_roll,
-        log_access=writer.put if config.log.access else None,
+        journal=Journal(Timestamps(time.time), writer.put if config.log.access else None),
         spawn=spawn,
         on_change=on_change,
     )

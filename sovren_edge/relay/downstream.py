@@ -13,7 +13,7 @@ from sovren_edge.errors import Problem
 from sovren_edge.http.answer import Answer, encode, problem_answer
 from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader, UntilCloseReader
 from sovren_edge.http.request import Caller, HeadError, RequestHead
-from sovren_edge.relay import problems
+from sovren_edge.relay import problems, timeouts
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Exchange
 
@@ -229,7 +229,9 @@ class Downstream(asyncio.Protocol):
         close = not request.keep_alive or not request.bodiless or not request.minor or self.relay.draining
         request_id = request.request_id or self.relay.make_request_id()
         if answer.status >= BAD_REQUEST:
-            self._log(request.method, request.path, request_id, answer, "page")
+            self.relay.journal.answered(
+                self.door, self.address, request_id, answer, "page", method=request.method, path=request.path
+            )
         self.write(encode(answer, request_id=request_id, close=close, bodiless=request.method == "HEAD"))
         self.finish(close=close, now=now, linger=not request.bodiless)
 
@@ -306,11 +308,12 @@ class Downstream(asyncio.Protocol):
             # Slow, but still reading.
             self.wait_until(self.relay.now() + self.relay.settings.idle_timeout_s)
         elif self._exchange is not None:
-            self._exchange.timed_out()
+            self._exchange.timed_out(self.relay.now())
         elif self._closing:
             self.abort()
         elif self._partial:
-            self._refuse(problems.HEAD_TIMEOUT)
+            self.door.stats.timeouts[timeouts.HEAD.kind] += 1
+            self._refuse(timeouts.HEAD.problem)
         else:
             self._close()
 
@@ -327,19 +330,9 @@ class Downstream(asyncio.Protocol):
         request_id = self.relay.make_request_id()
         answer = problem_answer(problem, request_id)
         self.door.stats.count_refusal(problem.status)
-        self._log("-", "-", request_id, answer, problem.reason)
+        self.relay.journal.answered(self.door, self.address, request_id, answer, problem.reason)
         self.write(encode(answer, request_id=request_id, close=True))
         self._close(linger=True)
-
-    def _log(self, method: str, path: str, request_id: str, answer: Answer, ended: str) -> None:
-        """Log what is answered without an exchange; pages that are well are asked for too often to be logged."""
-        if self.relay.log_access is not None:
-            self.relay.log_access({
-                "timestamp": self.relay.timestamp(), "event": "request", "listener": self.door.name,
-                "client": self.address, "method": method, "path": path, "status": answer.status,
-                "request_id": request_id, "endpoint": "", "attempts": 0, "queue_us": 0, "ttfb_us": 0,
-                "duration_us": 0, "received": 0, "sent": len(answer.body), "ended": ended,
-            })  # fmt: skip
 
     def _break(self, detail: str) -> None:
         """End a request whose body is not framed as it should be."""

@@ -10,14 +10,16 @@ from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.health import OURS
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
-from sovren_edge.http.framing import LAST_CHUNK, chunk
 from sovren_edge.http.request import RequestHead, forward_request
-from sovren_edge.http.response import SWITCHED, ResponseHead, forward_response
-from sovren_edge.observe.stats import CALLER_LEFT, SERVER_ERROR
-from sovren_edge.relay import problems
+from sovren_edge.http.response import SWITCHED, ResponseHead
+from sovren_edge.observe.stats import SERVER_ERROR
+from sovren_edge.relay import problems, timeouts
 from sovren_edge.relay.attempts import Attempts
 from sovren_edge.relay.body import NO_BODY, RequestBody
 from sovren_edge.relay.deadlines import NEVER
+from sovren_edge.relay.journal import COMPLETE
+from sovren_edge.relay.reply import Reply
+from sovren_edge.relay.timeouts import Timeout
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,9 +34,9 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_answered_at", "_attempts", "_body", "_chunked_answer", "_close", "_connecting", "_door", "_downstream",
-        "_ended", "_endpoint", "_expects", "_first_body_at", "_idle_s", "_lease", "_outgoing", "_queue_s", "_relay",
-        "_request", "_request_id", "_sent", "_sent_at", "_started_at", "_stats", "_status", "_upstream", "_waiter",
+        "_attempts", "_body", "_connecting", "_door", "_downstream", "_ended", "_endpoint", "_expects", "_idle_s",
+        "_lease", "_queue_s", "_relay", "_reply", "_request", "_request_id", "_sent_at", "_started_at", "_stats",
+        "_total_at", "_upstream", "_waiter",
     )  # fmt: skip
 
     def __init__(
@@ -57,14 +59,10 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: Upstream | None = None
         self._stats: EndpointStats | None = None
-        # The answer.
-        self._status = self._sent = 0
-        self._answered_at = self._first_body_at = 0.0
-        self._chunked_answer = self._ended = False
-        self._close = not request.keep_alive or not request.minor
+        self._reply = Reply(downstream, request, self._request_id)
+        self._ended = False
         self._idle_s = relay.settings.idle_timeout_s
-        # What is to be written when the bytes that have come are read: a system call costs more than a join.
-        self._outgoing: list[bytes] = []
+        self._total_at = now + relay.settings.total_timeout_s if relay.settings.total_timeout_s else NEVER
 
     # --- the request's body
 
@@ -73,17 +71,21 @@ class Exchange:
         if self._body.complete:
             self._admit(self._started_at)
         elif self._body.kept:
-            self._downstream.wait_until(self._started_at + self._relay.settings.idle_timeout_s)
+            # However slowly it drips, a body that is kept holds memory, and has no slot yet.
+            self._wait_until(self._started_at + self._relay.settings.body_timeout_s)
             self._continue()
         else:
             self._hold_body()
+
+    def _wait_until(self, deadline: float) -> None:
+        self._downstream.wait_until(min(deadline, self._total_at))
 
     def take_body(self, pieces: list[bytes]) -> None:
         """Take some of the request's body."""
         was_kept = self._body.kept
         passed_on = self._body.take(pieces)
-        if self._body.kept or self._body.streaming:
-            self._downstream.wait_until(self._relay.now() + self._idle_s)
+        if self._body.streaming:
+            self._wait_until(self._relay.now() + self._idle_s)
         if passed_on and self._upstream is not None:
             self._upstream.writelines(passed_on)
         elif was_kept and not self._body.kept:
@@ -140,7 +142,7 @@ class Exchange:
         elif isinstance(admission, Waiter):
             self._waiter = admission
             # Pools tell who has waited too long for a slot.
-            self._downstream.wait_until(NEVER)
+            self._wait_until(NEVER)
         else:
             self.refused(admission)
 
@@ -167,7 +169,7 @@ class Exchange:
             self._send(upstream, lease, now)
         else:
             # Connecting has a time-out of its own.
-            self._downstream.wait_until(NEVER)
+            self._wait_until(NEVER)
             self._connecting = self._relay.spawn(self._connect(lease))
 
     async def _connect(self, lease: Lease) -> None:
@@ -175,6 +177,7 @@ class Exchange:
             upstream = await self._relay.connections.connect(lease.endpoint)
         except OSError as error:
             self._connecting = None
+            self._door.stats.timeouts[timeouts.CONNECT] += isinstance(error, TimeoutError)
             if error.errno in OURS:
                 self._fail(problems.EXHAUSTED, Outcome.LEFT)
                 return
@@ -202,13 +205,13 @@ class Exchange:
         if body.complete:
             self._await_answer(now)
             return
-        self._downstream.wait_until(now + self._relay.settings.idle_timeout_s)
+        self._wait_until(now + self._relay.settings.idle_timeout_s)
         self._continue()
         self._downstream.pause(paused=upstream.write_paused)
 
     def _await_answer(self, now: float) -> None:
-        if not self._status:
-            self._downstream.wait_until(now + self._relay.settings.first_byte_timeout_s)
+        if not self._reply.status:
+            self._wait_until(now + self._relay.settings.first_byte_timeout_s)
 
     def _release(self, outcome: Outcome, now: float) -> None:
         lease, self._lease = self._lease, None
@@ -223,42 +226,32 @@ class Exchange:
     # --- the answer: told by the upstream connection
 
     def interim(self, head: ResponseHead) -> None:
-        """Pass on a 1xx, but for 100, which we have answered ourselves."""
-        if self._request.minor and head.status > 100:  # noqa: PLR2004 - 100 Continue
-            self._outgoing.append(self._forward(head, chunked=False, close=False))
+        """Pass on a 1xx; the final answer follows."""
+        self._reply.interim(head)
 
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
         """Begin the answer to the caller."""
         self._moved(now)
-        self._begin_answer(head, now, chunked=not sized and self._request.minor > 0)
+        self._begin_reply(head, now, sized=sized)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
         """Pass on a whole answer."""
-        self._begin_answer(head, now, chunked=False)
+        self._begin_reply(head, now, sized=True)
         if body:
-            self._begin_body(now)
-            self._sent = len(body)
-            self._outgoing.append(body)
+            self._pass_on([body], now)
         self.ended(now)
 
-    def _begin_answer(self, head: ResponseHead, now: float, *, chunked: bool) -> None:
-        self._answered_at = now
-        self._status = head.status
-        self._chunked_answer = chunked
-        self._close = self._close or self._relay.draining or not self._body.complete
-        self._outgoing.append(self._forward(head, chunked=chunked, close=self._close))
-
-    def _forward(self, head: ResponseHead, *, chunked: bool, close: bool) -> bytes:
-        return forward_response(head, request_id=self._request_id.encode(), chunked=chunked, close=close)
+    def _begin_reply(self, head: ResponseHead, now: float, *, sized: bool) -> None:
+        self._reply.begin(head, now, sized=sized, close=self._relay.draining or not self._body.complete)
 
     def switched(self, head: ResponseHead, now: float) -> bool:
         """Become a tunnel: both sides are bodies without an end now, and the lease lasts as long as they do."""
-        if head.upgrade.lower() != self._request.upgrade.lower() or self._status:
+        if head.upgrade.lower() != self._request.upgrade.lower() or self._reply.status:
             return False
-        self._begin_answer(head, now, chunked=False)
-        self.flush()
-        self._close = True
-        self._idle_s = self._relay.settings.tunnel_timeout_s
+        self._reply.begin(head, now, sized=True, close=False)
+        self._reply.flush()
+        self._reply.close = True
+        self._idle_s, self._total_at = self._relay.settings.tunnel_timeout_s, NEVER
         self._body = RequestBody(self._request, 0)
         self._body.open()
         self._moved(now)
@@ -268,56 +261,49 @@ class Exchange:
 
     def caller_closed(self) -> bool:
         """Pass on the end of what the caller sends; return whether it may still get something: only in a tunnel."""
-        if self._status != SWITCHED or self._upstream is None:
+        if self._reply.status != SWITCHED or self._upstream is None:
             return False
         self._upstream.write_eof()
         self._idle_s = self._relay.settings.idle_timeout_s
-        self._downstream.wait_until(self._relay.now() + self._idle_s)
+        self._wait_until(self._relay.now() + self._idle_s)
         return True
 
     def body(self, pieces: list[bytes], now: float) -> None:
         """Pass on some of the answer's body."""
-        if self._answered_at != now:
+        if self._reply.began_at != now:
             self._moved(now)
-        if not self._sent:
-            self._begin_body(now)
-        self._sent += sum(map(len, pieces))
-        self._outgoing += chunk(pieces) if self._chunked_answer else pieces
+        self._pass_on(pieces, now)
 
-    def _begin_body(self, now: float) -> None:
-        if self._status < SERVER_ERROR and self._stats is not None:
-            self._first_body_at = now
+    def _pass_on(self, pieces: list[bytes], now: float) -> None:
+        if self._reply.body(pieces, now) and self._reply.status < SERVER_ERROR and self._stats is not None:
             self._stats.ttfa.observe(now - self._started_at)
 
     def _moved(self, now: float) -> None:
         """Take note that bytes came from the endpoint."""
-        self._downstream.wait_until(now + self._idle_s)
+        self._wait_until(now + self._idle_s)
         if self._lease is not None:
             self._lease.endpoint.active_at = now
 
     def flush(self) -> None:
         """Send on what has come."""
-        if self._outgoing:
-            outgoing, self._outgoing = self._outgoing, []
-            self._downstream.send(outgoing)
+        self._reply.flush()
 
     def ended(self, now: float) -> None:
         """End a whole answer."""
         upstream, self._upstream = self._upstream, None
-        if self._chunked_answer:
-            self._outgoing.append(LAST_CHUNK)
-        self.flush()
+        reply = self._reply
+        reply.end()
         if not self._body.complete and upstream is not None:
             # Answered before the request was sent: the connection is in the middle of a body.
             self._relay.connections.discard(upstream)
-        self._release(Outcome.FAILED if self._status >= SERVER_ERROR else SUCCEEDED, now)
-        self._finish("complete", now)
-        self._downstream.finish(close=self._close, now=now)
+        self._release(Outcome.FAILED if reply.status >= SERVER_ERROR else SUCCEEDED, now)
+        self._finish(COMPLETE, now)
+        self._downstream.finish(close=reply.close, now=now)
 
     def broken(self, reason: str) -> None:
         """Repeat elsewhere what no byte has answered; otherwise end the caller's answer as broken."""
         upstream, self._upstream = self._upstream, None
-        if self._status:
+        if self._reply.status:
             self._break(f"upstream broke: {reason}")
             return
         lease, now = self._lease, self._relay.now()
@@ -339,10 +325,10 @@ class Exchange:
         """Read no more from the caller while the endpoint is slow to read."""
         self._downstream.pause(paused=paused)
 
-    def _break(self, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
-        self.flush()
+    def _break(self, reason: str) -> None:
+        self._reply.flush()
         now = self._relay.now()
-        self._release(outcome, now)
+        self._release(Outcome.FAILED, now)
         self._finish(reason, now)
         # An HTTP/1.0 caller takes any orderly close for the end.
         self._downstream.close_broken(reset=not self._request.minor)
@@ -362,41 +348,39 @@ class Exchange:
         """Read no more from the endpoint while the caller is slow to read."""
         if self._upstream is not None:
             self._upstream.pause(paused=paused)
-            self._downstream.wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
+            self._wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
 
-    def timed_out(self) -> None:
-        """End an exchange that has waited too long: for the body, for the answer, or for its next byte."""
-        upstream = self._upstream
-        if self._status == SWITCHED:
-            self._stop_upstream()
-            self._break("no byte came through the tunnel for too long", Outcome.LEFT)
-        elif self._status and self._downstream.write_paused:
-            self._stop_upstream()
-            self._break("the caller read nothing for too long", Outcome.LEFT)
-        elif self._status:
-            self._stop_upstream()
-            self._break("no byte of the answer came for too long")
-        elif self._body.complete or (upstream is not None and upstream.write_paused):
-            self._fail(problems.UPSTREAM_TIMEOUT, Outcome.FAILED)
-        else:
-            self._fail(problems.BODY_TIMEOUT, Outcome.LEFT)
+    def timed_out(self, now: float) -> None:
+        """End an exchange that has waited too long."""
+        late = timeouts.TOTAL if now >= self._total_at else self._late()
+        self._door.stats.timeouts[late.kind] += 1
+        self._fail(late.problem, late.outcome)
+
+    def _late(self) -> Timeout:
+        """Return what has been waited for."""
+        if self._reply.status == SWITCHED:
+            return timeouts.TUNNEL
+        if self._reply.status:
+            return timeouts.READER if self._downstream.write_paused else timeouts.IDLE
+        held_back = self._upstream is not None and self._upstream.write_paused
+        return timeouts.FIRST_BYTE if self._body.complete or held_back else timeouts.BODY
 
     # --- the end
 
     def _fail(self, problem: Problem, outcome: Outcome) -> None:
         """Answer with an error of ours, or break an answer that has begun."""
         now = self._relay.now()
-        begun = bool(self._status)
+        begun = bool(self._reply.status)
         self._stop_attempt(outcome, now)
         if begun:
             self._finish(problem.reason, now)
             self._downstream.close_broken(reset=not self._request.minor)
             return
-        self._status = problem.status
+        self._reply.status = problem.status
         answer = problem_answer(problem, self._request_id)
-        self._sent = len(answer.body)
+        self._reply.sent = len(answer.body)
         self._finish(problem.reason, now)
-        close = self._close or not self._body.complete or self._relay.draining
+        close = self._reply.close or not self._body.complete or self._relay.draining
         self._downstream.answer(answer, self._request, self._request_id, close=close, now=now)
 
     def _stop_attempt(self, outcome: Outcome, now: float) -> None:
@@ -416,19 +400,10 @@ class Exchange:
 
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True
-        self._door.stats.tunnels -= self._status == SWITCHED
-        stats, request = self._door.stats, self._request
-        status, duration_s = self._status or CALLER_LEFT, now - self._started_at
-        stats.count(request.method, status, duration_s)
-        if stats.speech and request.method == "POST":
-            stats.count_speech(status, duration_s, whole=ended == "complete")
-        if self._relay.log_access is None:
-            return
-        first_s = (self._first_body_at or self._answered_at or now) - self._started_at
-        self._relay.log_access({
-            "timestamp": self._relay.timestamp(), "event": "request", "listener": self._door.name,
-            "client": self._downstream.address, "method": request.method, "path": request.path, "status": status,
-            "request_id": self._request_id, "endpoint": self._endpoint, "attempts": self._attempts.count,
-            "queue_us": int(self._queue_s * 1e6), "ttfb_us": int(first_s * 1e6), "duration_us": int(duration_s * 1e6),
-            "received": self._body.received, "sent": self._sent, "ended": ended,
-        })  # fmt: skip
+        self._door.stats.tunnels -= self._reply.status == SWITCHED
+        self._relay.journal.finished(
+            self._door, self._downstream.address, self._request, self._request_id, ended=ended,
+            status=self._reply.status, endpoint=self._endpoint, attempts=self._attempts.count, queue_s=self._queue_s,
+            first_s=(self._reply.body_at or self._reply.began_at or now) - self._started_at,
+            duration_s=now - self._started_at, received=self._body.received, sent=self._reply.sent,
+        )  # fmt: skip

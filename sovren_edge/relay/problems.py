@@ -16,9 +16,6 @@ _REFUSALS = {
 }
 
 ADDRESS_NOT_ALLOWED = Problem(403, "address_not_allowed", "Your address may not call this port.", Side.CALLER)
-HEAD_TIMEOUT = Problem(408, "head_timeout", "The request's head did not arrive in time.", Side.CALLER)
-BODY_TIMEOUT = Problem(408, "body_timeout", "The request's body did not arrive in time.", Side.CALLER)
-UPSTREAM_TIMEOUT = Problem(504, "upstream_timeout", "The endpoint did not answer in time.", Side.UPSTREAM)
 EXHAUSTED = Problem(503, "edge_exhausted", "No further connection can be opened now.", retry_after_s=1)
 
 

@@ -20,10 +20,10 @@ from sovren_edge.auth import Networks
 from sovren_edge.http.answer import Answer
 from sovren_edge.http.remembered import remember
 from sovren_edge.http.request import RequestHead, parse_request
-from sovren_edge.observe.log import Access
 from sovren_edge.observe.stats import ListenerStats, PoolStats
 from sovren_edge.relay.connections import Connections
 from sovren_edge.relay.deadlines import STEP_S, Deadlines
+from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.settings import RelaySettings
 
 if TYPE_CHECKING:
@@ -70,13 +70,12 @@ class Owner(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Relay:
-    """The balancer's data path; `now` reads a monotonic clock in seconds, `timestamp` writes the time of day."""
+    """The balancer's data path; `now` reads a monotonic clock in seconds."""
 
     settings: RelaySettings
     now: Callable[[], float]
-    timestamp: Callable[[], str]
     roll: Callable[[int], int]
-    log_access: Callable[[Access], None] | None
+    journal: Journal
     spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"]
     on_change: Callable[[Pool, Endpoint, str], None]
     connections: Connections = field(init=False)

@@ -10,9 +10,11 @@ class RelaySettings(BaseModel):
 
     head_timeout_s: float = Field(default=10.0, gt=0)
     keepalive_timeout_s: float = Field(default=75.0, gt=0)
+    body_timeout_s: float = Field(default=30.0, gt=0)
     connect_timeout_s: float = Field(default=2.0, gt=0)
     first_byte_timeout_s: float = Field(default=120.0, gt=0)
     idle_timeout_s: float = Field(default=60.0, gt=0)
+    total_timeout_s: float | None = Field(default=None, gt=0)
     tunnel_timeout_s: float = Field(default=3600.0, gt=0)
     head_limit: int = Field(default=32768, ge=1024)
     kept_body_limit: int = Field(default=65536, ge=0)

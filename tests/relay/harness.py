@@ -19,6 +19,7 @@ from sovren_edge.listener import OwnPages
 from sovren_edge.observe.log import Access, Timestamps
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.relay.downstream import Downstream
+from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.settings import RelaySettings
 
@@ -169,7 +170,12 @@ async def front(
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         relay = Relay(
-            settings or RelaySettings(), loop.time, Timestamps(time.time), lambda _n: 0, log, group.create_task, _ignore
+            settings or RelaySettings(),
+            loop.time,
+            lambda _n: 0,
+            Journal(Timestamps(time.time), log),
+            group.create_task,
+            _ignore,
         )
         for pool in pools:
             relay.stats_of(pool)

@@ -70,7 +70,7 @@ async def test_callers_that_read_nothing_get_no_endpoint_ejected() -> None:
             writers.append(writer)
         await eventually(lambda: len(edge.lines) == 6)
         assert edge.pools[0].endpoints[0].outlier.errors == 0
-        assert {line.ended for line in edge.lines} == {"the caller read nothing for too long"}
+        assert {line.ended for line in edge.lines} == {"reader_timeout"}
         for writer in writers:
             writer.transport.abort()
 

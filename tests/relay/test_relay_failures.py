@@ -10,7 +10,6 @@ from test_relay import GET, OK, post
 
 from pools.settings import QueueSettings
 from sovren_edge.auth import Networks
-from sovren_edge.relay.settings import RelaySettings
 
 
 async def test_requests_wait_for_a_slot_in_order() -> None:
@@ -308,30 +307,6 @@ async def test_faults_in_a_message_are_answered_in_json(sent: bytes, status: int
     assert problem["statusCode"] == problem["status"] == status
     assert problem["reason"] == (reason or "method_not_allowed")
     assert not one.requests
-
-
-async def test_time_outs() -> None:
-    """Of the head, of the body, of the first byte, and of a stream that stands still: each has its own answer."""
-    hold = asyncio.Event()
-
-    async def held(head: bytes, _body: bytes) -> bytes:
-        if b"/stall" in head:
-            return b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"
-        await hold.wait()
-        return OK
-
-    settings = RelaySettings(head_timeout_s=0.1, idle_timeout_s=0.1, first_byte_timeout_s=0.1, keepalive_timeout_s=0.2)
-    async with backend(held) as one, front(make_pool("p", [one.port]), settings=settings) as edge:
-        head = await edge.call(b"GET / HT")
-        body = await edge.call(b"POST / HTTP/1.1\r\nHost: me\r\nContent-Length: 9\r\n\r\nab")
-        first = await edge.call(b"GET / HTTP/1.1\r\nHost: me\r\nConnection: close\r\n\r\n")
-        stalled = await edge.call(b"GET /stall HTTP/1.1\r\nHost: me\r\n\r\n")
-        silent = await edge.call(b"")
-        hold.set()
-    reasons = [orjson.loads(answer.partition(b"\r\n\r\n")[2])["reason"] for answer in (head, body, first)]
-    assert reasons == ["head_timeout", "body_timeout", "upstream_timeout"]
-    assert stalled.endswith(b"hello")
-    assert silent == b""
 
 
 async def test_addresses_that_may_not_call() -> None:

@@ -165,7 +165,7 @@ async def test_silence_has_an_end() -> None:
             assert await reader.readexactly(2) == b"on"
         assert await reader.read() == b""
         await eventually(lambda: edge.lines)
-        assert edge.lines[0].ended == "no byte came through the tunnel for too long"
+        assert edge.lines[0].ended == "tunnel_timeout"
         assert edge.pools[0].endpoints[0].outlier.errors == 0
         writer.close()
 
