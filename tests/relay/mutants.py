@@ -36,11 +36,15 @@ def load(kind: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted((CORPUS / kind).glob("*.http"))]
 
 
+def mutants(kind: str) -> st.SearchStrategy[bytes]:
+    """Return requests or responses like those of the corpus."""
+    return changed(st.lists(st.sampled_from(load(kind)), min_size=1, max_size=3).map(b"".join))
+
+
 @st.composite
-def mutants(draw: st.DrawFn, kind: str) -> bytes:
-    """Draw up to three messages, one behind the other, changed in up to four places."""
-    corpus = st.sampled_from(load(kind))
-    data = b"".join(draw(st.lists(corpus, min_size=1, max_size=3)))
+def changed(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
+    """Draw bytes that are changed in up to four places."""
+    data = draw(whole)
     for _ in range(draw(st.integers(0, 4))):
         data = change(draw, data)
     return data
