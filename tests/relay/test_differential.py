@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from harness import Front, eventually, front, make_pool
-from mutants import mutants, slices, try_out_here
+from mutants import SMUGGLED, load, mutants, slices, try_out_here
 from recorders import RECORDERS, Recorded, Take
 
 EXAMPLES = 120
@@ -69,6 +69,8 @@ async def test_servers_understand_what_the_edge_understood(name: str) -> None:
         compared += await compare(edge, take, pieces)
 
     async with RECORDERS[name]() as (port, take), front(make_pool("p", [port])) as edge:
+        for message in load("requests"):
+            await check([message, SMUGGLED])
         await try_out_here(slices(mutants("requests")), check, EXAMPLES)
     assert compared > EXAMPLES / 4, "too little came through to compare"
 

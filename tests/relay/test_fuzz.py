@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from harness import Front, backend, eventually, front, make_pool, read_request
 from hypothesis import strategies as st
-from mutants import mutants, slices, try_out, try_out_here
+from mutants import load, mutants, slices, try_out, try_out_here
 
 from sovren_edge.http.framing import ChunkedReader, FramingError, SizedReader, UntilCloseReader
 from sovren_edge.http.request import Caller, HeadError, RequestHead, forward_request, parse_request
@@ -78,11 +78,15 @@ def check_response(pieces: list[bytes]) -> None:
 
 def test_heads_of_requests() -> None:
     """What is accepted is forwarded as it was read."""
+    for message in load("requests"):
+        check_request(message)
     try_out(mutants("requests"), check_request, PARSED)
 
 
 def test_answers() -> None:
     """However they are sliced."""
+    for message in load("responses"):
+        check_response([message])
     try_out(slices(mutants("responses")), check_response, PARSED)
 
 
@@ -167,6 +171,8 @@ async def test_connections() -> None:
     strays: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: strays.append(context))
     talks = st.tuples(slices(mutants("requests")), slices(mutants("responses")), st.sampled_from([True, True, False]))
+    for message in load("responses"):
+        await check_connection(([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"], [message], True))
     await try_out_here(talks, check_connection, CONNECTED)
     assert not strays
 
