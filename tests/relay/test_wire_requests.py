@@ -5,12 +5,11 @@ request, exactly as it stands here, and what is behind it is the next one.
 """
 
 import asyncio
-from collections.abc import Sequence
 
 import orjson
 import pytest
-from _pytest.mark import ParameterSet
 from harness import Backend, Front, backend, eventually, front, make_pool
+from tables import rows
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -291,11 +290,6 @@ OLD = [
 ]  # fmt: skip
 
 OURS = (b"x-forwarded-for:", b"x-forwarded-proto:", b"x-forwarded-host:", b"via:", b"x-request-id:")
-
-
-def rows(table: Sequence[tuple[object, ...]]) -> list[ParameterSet]:
-    """Name each row by its reason, which stands last."""
-    return [pytest.param(*row[:-1], id=str(row[-1])) for row in table]
 
 
 def heard(served: Backend, head: bytes) -> tuple[bytes, list[bytes]]:

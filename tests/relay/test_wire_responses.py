@@ -4,12 +4,11 @@ A refused answer is a 502; none of its bytes reaches the caller, and its connect
 """
 
 import asyncio
-from collections.abc import Sequence
 
 import orjson
 import pytest
-from _pytest.mark import ParameterSet
 from harness import backend, eventually, front, make_pool, read_request
+from tables import rows
 
 OK = b"HTTP/1.1 200 OK\r\n"
 SIZED = b"Content-Length: 5\r\n"
@@ -108,11 +107,6 @@ BROKEN = [
     (OK + CHUNKED + b"\r\n5\r\nhello\r\n+0\r\n\r\n", "a malformed size"),
     (OK + CHUNKED + b"\r\n5\r\nhello\n0\r\n\r\n", "a line feed alone"),
 ]
-
-
-def rows(table: Sequence[tuple[object, ...]]) -> list[ParameterSet]:
-    """Name each row by its reason, which stands last."""
-    return [pytest.param(*row[:-1], id=str(row[-1])) for row in table]
 
 
 def without_ours(head: bytes) -> list[bytes]:
