@@ -9,25 +9,35 @@ Must not know connections, endpoints or clocks. Rules: RFC 9110 section 7.6, RFC
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import httptools
 
 VIA = b"1.1 sovren-edge"
 # As many as other proxies take; without a limit, a head of nothing but short fields would hold the loop for long.
 FIELDS_LIMIT = 100
+TARGET_LIMIT = 8192
+LENGTH_DIGITS = 18
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 _LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
 _FIELD = re.compile(
-    rb"\r\n(?=[cCeEfFhHkKpPtTuUvVxX])(connection|content-length|expect|forwarded|host|keep-alive|proxy-authorization"
-    rb"|proxy-connection|te|trailer|transfer-encoding|upgrade|via|x[-_]forwarded[-_][!-9;-~]+|x[-_]real[-_]ip"
-    rb"|x-request-id|x[-_]sovren[-_][!-9;-~]*):[ \t]*([^\r]*)",
+    rb"\r\n(?=[cCeEfFhHkKpPtTuUvVxX])(connection|content[-_]length|expect|forwarded|host|keep[-_]alive"
+    rb"|proxy[-_]authorization|proxy[-_]connection|te|trailer|transfer[-_]encoding|upgrade|via"
+    rb"|x[-_]forwarded[-_][!-9;-~]+|x[-_]real[-_]ip|x[-_]request[-_]id|x[-_]sovren[-_][!-9;-~]*):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
 # Many servers read an underscore as a hyphen: what we must not let in by one spelling does not come in by the other.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-# No user stands before the host: RFC 9110 section 4.2.4 has such a target treated as an error.
-_ABSOLUTE = re.compile(rb"https?://([^/?#@]+)((?:[/?][^#]*)?)", re.IGNORECASE)
+# A name or an address, and maybe a port. No user stands before it (RFC 9110 section 4.2.4); the delimiters and escapes
+# that RFC 3986 would allow are in no name of DNS, and read in many ways.
+_AUTHORITY = rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+_HOST = re.compile(rb"(?:" + _AUTHORITY + rb")?")
+_ABSOLUTE = re.compile(rb"https?://(" + _AUTHORITY + rb")((?:[/?][^#]*)?)", re.IGNORECASE)
+# What there may be of a first line that is still coming.
+_BEGINNING = re.compile(rb"(?:[A-Z][A-Z-]{0,31}(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?)?")
+_LINE_FEED_ALONE = re.compile(rb"(?<!\r)\n")
+_FIRST_LINE_LIMIT = TARGET_LIMIT + 64
 _TOKEN = re.compile(rb"[^\t ,]+")
 # Framing and routing are ours: a Connection field cannot take them out of a message.
 _NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"host", b"content-length"})
@@ -120,6 +130,8 @@ def parse_request(head: bytes, *, trusted: bool) -> RequestHead:
         raise HeadError("malformed_request", "The request line is not METHOD, target and HTTP/1.1.")
     if line[3] != b"1":
         raise HeadError("unsupported_version", "Only HTTP/1.0 and HTTP/1.1 are spoken here.", 505)
+    if len(line[2]) > TARGET_LIMIT:
+        raise _target_too_long()
     if too_many_fields(head):
         raise HeadError("head_too_large", f"A request's head has at most {FIELDS_LIMIT} fields.", 431)
     parser = httptools.HttpRequestParser(NO_CALLBACKS)
@@ -176,7 +188,7 @@ def _read_fields(head: bytes, at: int, minor: int, *, trusted: bool) -> _Fields:
         if read is not None:
             read(fields, match[2].rstrip(b" \t"))
         elif name == b"content-length":
-            fields.length = int(match[2])
+            fields.length = _read_length(match[2].rstrip(b" \t"))
             continue
         elif trusted and name.startswith((b"x-forwarded-", b"forwarded", b"x-real-ip")):
             fields.forwarded |= {name}
@@ -196,13 +208,24 @@ def _read_fields(head: bytes, at: int, minor: int, *, trusted: bool) -> _Fields:
     return fields
 
 
+def _read_length(value: bytes) -> int:
+    # Servers refuse longer numbers, whether of zeros or not, or read them as other ones.
+    if len(value) > LENGTH_DIGITS:
+        raise HeadError("malformed_request", f"A Content-Length has at most {LENGTH_DIGITS} digits.")
+    return int(value)
+
+
 def _read_host(fields: _Fields, value: bytes) -> None:
+    if _HOST.fullmatch(value) is None:
+        raise HeadError("malformed_request", "A Host is a name or an address, and maybe a port.")
     fields.hosts += 1
     fields.host = value
 
 
 def _read_connection(fields: _Fields, value: bytes) -> None:
     fields.nominated += tuple(tokens(value))
+    if len(fields.nominated) > FIELDS_LIMIT:
+        raise HeadError("head_too_large", f"A Connection has at most {FIELDS_LIMIT} names.", 431)
 
 
 def _read_request_id(fields: _Fields, value: bytes) -> None:
@@ -258,8 +281,8 @@ def too_many_fields(head: bytes) -> bool:
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """Return the tokens of a list, in lower case."""
-    return _TOKEN.findall(value.lower())
+    """Return the tokens of a list, in lower case: of a very long one, so many that it is seen to be too long."""
+    return [match[0] for match in islice(_TOKEN.finditer(value.lower()), FIELDS_LIMIT + 1)]
 
 
 def without_fields(kept: Iterable[bytes], names: set[bytes]) -> list[bytes]:
@@ -268,8 +291,28 @@ def without_fields(kept: Iterable[bytes], names: set[bytes]) -> list[bytes]:
     return [b"\r\n" + line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
+def refuse_hopeless(data: bytes, limit: int) -> None:
+    """Raise HeadError if these bytes, in which no head ends, are no beginning of one of at most `limit` bytes."""
+    if b"\n" in data:
+        if _LINE.match(data) is None or _LINE_FEED_ALONE.search(data, 0, limit):
+            raise HeadError("malformed_request", "A head is METHOD, target, HTTP/1.1 and fields, in lines of CRLF.")
+    elif _BEGINNING.fullmatch(data) is None:
+        raise HeadError("malformed_request", "This is no beginning of an HTTP/1.1 request.")
+    elif len(data) > _FIRST_LINE_LIMIT:
+        raise _target_too_long()
+    if len(data) >= limit:
+        raise HeadError("head_too_large", f"A request's head has at most {limit} bytes.", 431)
+
+
+def _target_too_long() -> HeadError:
+    return HeadError("target_too_long", f"A request's target has at most {TARGET_LIMIT} bytes.", 414)
+
+
 def _find_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
     """Return the host that is meant, and the target as it is sent on."""
+    # To browsers, and to what is built like them, a backslash in a path is a slash.
+    if b"\\" in target.partition(b"?")[0]:
+        raise HeadError("malformed_request", "A path has no backslash.")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         if b"#" in target:
             raise HeadError("malformed_request", "A request's target has no fragment.")
@@ -277,6 +320,8 @@ def _find_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byte
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         raise HeadError("malformed_request", "The request's target is neither a path nor an http URL.")
+    if method == b"OPTIONS" and not absolute[2]:
+        return absolute[1], b"*"  # RFC 9112 section 3.2.4: it asks about the server
     # RFC 9112 section 3.2.2: the authority of an absolute target replaces the Host field.
     return absolute[1], absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 

@@ -117,6 +117,8 @@ def _read(name: bytes, value: bytes, response: ResponseHead, fields: _Fields) ->
         _read_coding(response, value)
     elif name == b"connection":
         fields.nominated += tuple(tokens(value))
+        if len(fields.nominated) > FIELDS_LIMIT:
+            raise ResponseError(f"a Connection of more than {FIELDS_LIMIT} names")
     elif name == b"upgrade":
         response.upgrade = value
     elif name == b"via" and value:

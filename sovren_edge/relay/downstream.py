@@ -4,7 +4,6 @@ Must not know endpoints or pools. A caller that closes its side has left: its wo
 """
 
 import asyncio
-import re
 import socket
 import struct
 from typing import TYPE_CHECKING, cast
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import Answer, encode, problem_answer
 from sovren_edge.http.framing import BodyReader, ChunkedReader, FramingError, SizedReader, UntilCloseReader
-from sovren_edge.http.request import Caller, HeadError, RequestHead
+from sovren_edge.http.request import Caller, HeadError, RequestHead, refuse_hopeless
 from sovren_edge.relay import problems, timeouts
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Exchange
@@ -30,8 +29,6 @@ BAD_REQUEST = 400
 # Pages and refusals that are answered in one go; then others get their turn.
 HEADS_A_TURN = 8
 NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-# Bytes that can never become a head.
-_LINE_FEED_ALONE = re.compile(rb"(?<!\r)\n")
 # Closing with this set sends a reset.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -189,10 +186,7 @@ class Downstream(asyncio.Protocol):
         limit = self.relay.settings.head_limit
         end = data.find(b"\r\n\r\n", 0, limit) + 4
         if end < 4:  # noqa: PLR2004 - not found
-            if _LINE_FEED_ALONE.search(data):
-                raise HeadError("malformed_request", "Lines of a request's head end with CR and LF.")
-            if len(data) >= limit:
-                raise HeadError("head_too_large", f"A request's head has at most {limit} bytes.", 431)
+            refuse_hopeless(data, limit)
             self._partial = data
             if not self._heading:
                 self._heading = True

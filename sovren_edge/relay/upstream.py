@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sovren_edge.relay.connections import Connections
 
 WRITE_BUFFER = 128 * 1024
+# Interim answers that are read in one go; then others get their turn.
+HEADS_A_TURN = 8
 
 
 class Served(Protocol):
@@ -56,7 +58,9 @@ class Upstream(asyncio.Protocol):
         self.served: Served | None = None
         self.used = False
         self.write_paused = False
-        self._paused = False
+        # Nothing is read while the caller is slow, nor while what has come is not read to its end.
+        self._held = self._behind = False
+        self._reading = True
         self._connections = connections
         self._method = ""
         self._partial = b""
@@ -97,13 +101,18 @@ class Upstream(asyncio.Protocol):
 
     def pause(self, *, paused: bool) -> None:
         """Stop reading while the caller is slow, or go on."""
-        if paused == self._paused or self.transport is None or self.transport.is_closing():
+        self._held = paused
+        self._read_on()
+
+    def _read_on(self) -> None:
+        reading = not (self._held or self._behind)
+        if reading == self._reading or self.transport is None or self.transport.is_closing():
             return
-        self._paused = paused
-        if paused:
-            self.transport.pause_reading()
-        else:
+        self._reading = reading
+        if reading:
             self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     def abort(self) -> None:
         """End the connection at once and serve nobody any more."""
@@ -116,10 +125,16 @@ class Upstream(asyncio.Protocol):
         now = self._connections.now()
         if self._partial:
             data, self._partial = self._partial + data, b""
+        heads = 0
         try:
             while data and self.served is not None and not self._partial:
-                reader = self._reader
-                data = self._read_head(data, now) if reader is None else self._read_body(reader, data, now)
+                if self._reader is not None:
+                    data = self._read_body(self._reader, data, now)
+                elif heads == HEADS_A_TURN:
+                    self._put_off(data)
+                else:
+                    heads += 1
+                    data = self._read_head(data, now)
         except (ResponseError, FramingError) as error:
             self._break(str(error))
             return
@@ -135,7 +150,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell how the response ended; see asyncio.Protocol."""
-        while self._partial and self._reader is not None and self.served is not None:
+        while self._behind and self.served is not None:
+            self._behind = False
             self.data_received(b"")  # what came before the end is read before the end is judged
         self.transport = None
         self._connections.lost(self)
@@ -198,10 +214,21 @@ class Upstream(asyncio.Protocol):
         if reader.done and self.served is served:
             self._end(self._response, now, rest)
         elif rest:
-            # Many small chunks: others get their turn before the rest is read.
-            self._partial = rest
-            asyncio.get_running_loop().call_soon(self.data_received, b"")
+            self._put_off(rest)
         return rest
+
+    def _put_off(self, data: bytes) -> None:
+        """Read many small pieces further when others have had their turn, and no new ones before that."""
+        self._partial = data
+        self._behind = True
+        self._read_on()
+        asyncio.get_running_loop().call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._behind = False
+        if self._partial:
+            self.data_received(b"")
+        self._read_on()
 
     def _end(self, response: ResponseHead | None, now: float, rest: bytes = b"") -> None:
         """Give the connection back before the slot, so that the next lease finds it."""

@@ -87,6 +87,7 @@ def forward(
         (b"GET http:///b HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request", "a URL has a host"),
         (b"GET http://b/#c HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request", "and no fragment either"),
         (b"GET http://b@c/ HTTP/1.1\r\nHost: a\r\n", 400, "malformed_request", "and no user"),
+        (POST + b"Connection:" + b" a" * (FIELDS_LIMIT + 1) + b"\r\n", 431, "head_too_large", "names of fields"),
         (POST + b"A:\r\n" * FIELDS_LIMIT, 431, "head_too_large", "more fields than are taken"),
     ],
 )

@@ -56,6 +56,7 @@ def forward(lines: bytes, *, chunked: bool = False, close: bool = False) -> byte
         (OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "chunked comes once"),
         (b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n", "HTTP/1.0 has no codings"),
         (b"HTTP/1.1 101 Switching\r\n", "a switch to nothing"),
+        (OK + b"Connection:" + b" a" * (FIELDS_LIMIT + 1) + b"\r\n", "more names of fields than are taken"),
         (OK + b"A:\r\n" * (FIELDS_LIMIT + 1), "more fields than are taken"),
     ],
 )

@@ -291,3 +291,31 @@ async def test_refused_pages_are_logged() -> None:
         await edge.call(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         await edge.call(b"DELETE /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert [(line.method, line.path, line.status) for line in edge.lines] == [("DELETE", "/health", 405)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "last"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000, b"0\r\n\r\n"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5_000, OK),
+    ],
+)
+async def test_an_endpoint_s_many_small_pieces_are_read_in_turns(answer: bytes, last: bytes) -> None:
+    """No more is read meanwhile, and none of them is lost, though the endpoint closes behind them."""
+    stopped = False
+
+    async def pelting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal stopped
+        await read_request(reader)
+        writer.write(answer + last)
+        while not stopped:
+            stopped = any(made.transport and not made.transport.is_reading() for made in edge.relay.connections.all)
+            await asyncio.sleep(0)
+
+    async with backend(raw=pelting) as one, front(make_pool("p", [one.port])) as edge:
+        whole = await edge.call(GET)
+    assert stopped
+    assert whole.count(b"x") == answer.count(b"x")
+    assert whole.count(b"103 Early Hints") == answer.count(b"103 Early Hints")
+    assert whole.endswith(last[-5:])
+    assert edge.lines[0].ended == "complete"
