@@ -4,10 +4,14 @@ Must not know the pool that it is in.
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pools.health import Health
 from pools.outlier import Outlier
 from pools.settings import ProbeSettings
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 @dataclass(eq=False, slots=True)
@@ -23,6 +27,9 @@ class Endpoint:
     enabled: bool = True
     inflight: int = 0
     active_at: float = float("-inf")
+    # How it is reached, where that is over TLS; handed on as they came.
+    tls: "SSLContext | None" = None
+    server_name: str = ""
     health: Health = field(init=False)
     outlier: Outlier = field(init=False, default_factory=Outlier)
     address: bytes = field(init=False)

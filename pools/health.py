@@ -20,6 +20,7 @@ class ProbeResult(StrEnum):
     BAD = "bad"
     TIMED_OUT = "timed_out"
     REFUSED = "refused"
+    UNTRUSTED = "untrusted"  # its certificate could not be verified
 
 
 class Health:
@@ -38,7 +39,7 @@ class Health:
 
     def observe(self, result: ProbeResult) -> bool:
         """Take one probe's result; return whether `healthy` flipped."""
-        if result is ProbeResult.REFUSED:
+        if result in {ProbeResult.REFUSED, ProbeResult.UNTRUSTED}:
             flipped = self.refuse()
         elif result is ProbeResult.GOOD:
             flipped = self._observe_good()

@@ -45,12 +45,18 @@ async def _watch(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, 
 
 async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResult | None:
     """Ask once; None if this machine could not even ask; a redirect is no answer, and only 2xx is good."""
-    url = f"http://{endpoint.address.decode()}{endpoint.probe.path}"
+    scheme = "http" if endpoint.tls is None else "https"
+    url = f"{scheme}://{endpoint.address.decode()}{endpoint.probe.path}"
+    asked = client.get(
+        url, allow_redirects=False, ssl=endpoint.tls or True, server_hostname=endpoint.server_name or None
+    )
     try:
-        async with asyncio.timeout(endpoint.probe.timeout_s), client.get(url, allow_redirects=False) as answer:
+        async with asyncio.timeout(endpoint.probe.timeout_s), asked as answer:
             return ProbeResult.GOOD if answer.status in _GOOD else ProbeResult.BAD
     except TimeoutError:
         return ProbeResult.TIMED_OUT
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
+        return ProbeResult.UNTRUSTED
     except aiohttp.ClientConnectorError as error:
         return None if error.os_error.errno in OURS else ProbeResult.REFUSED
     except aiohttp.ClientError:

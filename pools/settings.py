@@ -29,6 +29,15 @@ class QueueSettings(BaseModel):
     timeout_s: float = Field(default=30.0, gt=0)
 
 
+class UpstreamTls(BaseModel):
+    """How endpoints are reached over TLS: who signs for them (empty: the system's authorities), and by which name."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    ca: str | None = None
+    name: str = ""
+
+
 class PoolSettings(BaseModel):
     """A pool has either endpoints of its own or tiers, which are other pools in order of preference."""
 
@@ -40,6 +49,7 @@ class PoolSettings(BaseModel):
     slots: int = Field(default=64, ge=1)
     repeatable: bool = False
     local: Literal["speech"] | None = None
+    tls: UpstreamTls | None = None
     probe: ProbeSettings = ProbeSettings()
     queue: QueueSettings = QueueSettings()
 

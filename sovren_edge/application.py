@@ -1,10 +1,9 @@
-"""Owns serving an aiohttp application on a bound socket: own pages first, who may call, and every error in our form.
+"""Owns serving connections by an aiohttp application: own pages first, who may call, and every error in our form.
 
 Must not know what the application does.
 """
 
 import asyncio
-import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from sovren_edge.acceptor import Serve
 from sovren_edge.auth import Networks
 from sovren_edge.errors import Problem, Side
 from sovren_edge.http.answer import Answer, problem_answer
@@ -23,7 +23,26 @@ SHUTDOWN_S = 1.0
 
 
 class _RequestHandler(web.RequestHandler):
-    """aiohttp's connection, but a fault in the HTTP message is answered in JSON."""
+    """aiohttp's connection, but a fault in the HTTP message is answered in JSON, and the caller is who we say."""
+
+    __slots__ = ("_address", "_gone")
+
+    def __init__(
+        self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, address: str, gone: Callable[[], None]
+    ) -> None:
+        super().__init__(manager, loop=loop)
+        self._address = address
+        self._gone = gone
+
+    @property
+    def peername(self) -> str:
+        """Return the caller's address, which a proxy in front of us may have announced."""
+        return self._address
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Say so; see aiohttp.web.RequestHandler."""
+        super().connection_lost(exc)
+        self._gone()
 
     def handle_error(
         self,
@@ -72,8 +91,8 @@ class Gate:
 
 
 @asynccontextmanager
-async def serve_application(app: web.Application, listening: socket.socket, gate: Gate) -> AsyncIterator[None]:
-    """Serve until the block ends; then requests have a second to finish."""
+async def serve_application(app: web.Application, gate: Gate) -> AsyncIterator[Serve]:
+    """Yield what serves a connection, until the block ends; then requests have a second to finish."""
     app.middlewares.insert(0, gate.open())
     # A caller that leaves ends the work that is done for it.
     runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
@@ -82,9 +101,11 @@ async def serve_application(app: web.Application, listening: socket.socket, gate
     manager = runner.server
     if manager is None:
         raise RuntimeError("an application that is set up has a server")
-    server = await loop.create_server(lambda: _RequestHandler(manager, loop=loop), sock=listening)
+
+    def serve(address: str, gone: Callable[[], None]) -> asyncio.Protocol:
+        return _RequestHandler(manager, loop=loop, address=address, gone=gone)
+
     try:
-        yield
+        yield serve
     finally:
-        server.close()
         await runner.cleanup()

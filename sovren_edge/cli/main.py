@@ -31,6 +31,7 @@ from sovren_edge.config.plan import make_plan
 from sovren_edge.config.portmap import port_map
 from sovren_edge.config.scope import Scope
 from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.process.certificates import load_certificates
 from sovren_edge.process.serve import run
 from sovren_edge.store.migrations import migrate as apply_migrations
 
@@ -81,7 +82,7 @@ def check(path: Path | None, node: str | None, *, local: bool, state_dir: Path |
     refuse_both(node, local=local)
     config = load_whole(path, find_state_dir(state_dir, local=local), local=local)
     if node is not None or local:
-        make_plan(config, node, local=local)
+        load_certificates(make_plan(config, node, local=local).listeners)
     click.echo(f"{find_config(path)} is sound: {_summary(config)}")
 
 

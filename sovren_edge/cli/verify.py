@@ -46,7 +46,10 @@ async def _ask(session: aiohttp.ClientSession, listener: PlannedListener, host: 
     address = host or _LOOPBACK.get(listener.bind, listener.bind)
     authority = f"[{address}]" if ":" in address else address
     try:
-        async with session.get(f"http://{authority}:{listener.port}/health", allow_redirects=False) as answer:
+        # What is asked is whether the port serves; whose name its certificate bears, its callers verify.
+        scheme = "http" if listener.settings.tls is None else "https"
+        url = f"{scheme}://{authority}:{listener.port}/health"
+        async with session.get(url, allow_redirects=False, ssl=False) as answer:
             body = await _read_some(answer.content, len(listener.health) + _SHOWN_LENGTH)
             status = answer.status
     except (aiohttp.ClientError, TimeoutError) as error:

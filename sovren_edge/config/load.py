@@ -16,6 +16,7 @@ from sovren_edge.config.address import LOOPBACK
 from sovren_edge.config.fault import ConfigurationError, Fault
 from sovren_edge.config.listeners import listener_faults
 from sovren_edge.config.model import Config, ConfigFile
+from sovren_edge.config.paths import with_absolute_paths
 from sovren_edge.config.pools import pool_faults
 from sovren_edge.config.sketch import ListenerSketch, Sketch, Table, draw
 from sovren_edge.config.violations import faults_of
@@ -32,7 +33,7 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     Without `secrets` the file is read for its map alone: neither secrets nor handlers are looked up. With `local`
     the database is ours, so its URL is passed over, and every listener is bound to loopback.
     """
-    raw = _parse(path)
+    raw = with_absolute_paths(_parse(path), path.parent)
     if local or secrets is None:
         raw = _without_database_url(raw)
     sketch = draw(raw)

@@ -15,6 +15,7 @@ from sovren_edge.handler import Handler
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.store.settings import DatabaseSettings
+from sovren_edge.tls import TlsSettings
 
 
 def _address(text: str) -> str:
@@ -55,6 +56,8 @@ class EdgeSettings(BaseModel):
     trusted: tuple[Network, ...] = PRIVATE
     drain_s: float = Field(default=5.0, ge=0)
     backlog: int = Field(default=1024, ge=1, le=65535)
+    connections: int = Field(default=16384, ge=1)
+    connections_per_address: int = Field(default=1024, ge=1)
 
 
 class _Listener(BaseModel):
@@ -67,6 +70,8 @@ class _Listener(BaseModel):
     service: str | None = Field(default=None, pattern=r"^([a-z][a-z0-9-]{0,62})?$")
     auth: Literal["none"] | None = None
     allow: tuple[Network, ...] = PRIVATE
+    tls: TlsSettings | None = None
+    proxy_protocol: bool = False
     planned: bool = False
 
 

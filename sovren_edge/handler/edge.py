@@ -33,7 +33,7 @@ class Clock:
 class Edge:
     """What every handler needs: `name` is its listener's, `http` is shared and closed by the program.
 
-    `open_database` and `doors` (a service's first address as `host:port`) are read through `database` and `url`.
+    `open_database` and `doors` (the URL of a service's first address) are read through `database` and `url`.
     """
 
     name: str
@@ -55,4 +55,4 @@ class Edge:
         if service not in self.doors:
             known = ", ".join(sorted(self.doors)) or "none"
             raise LookupError(f"no service is named {service!r}; known are: {known}")
-        return f"http://{self.doors[service]}"
+        return self.doors[service]

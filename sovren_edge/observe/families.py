@@ -59,6 +59,18 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
     left = CounterMetricFamily("edge_callers_left", "Requests whose caller left before the end.", labels=("listener",))
     left.add_metric(at, stats.callers_left)
     yield left
+    yield _counter("edge_connections_refused", "Connections that were not served.", ("listener", "reason"), [
+        ((*at, reason), count) for reason, count in stats.refused.items()
+    ])  # fmt: skip
+    if stats.certificate is not None:
+        days, failures = stats.certificate()
+        yield _gauge("edge_certificate_days_left", "Until the certificate expires.", ("listener",), [(at, days)])
+        yield _counter(
+            "edge_certificate_reload_failures",
+            "New certificates that could not serve.",
+            ("listener",),
+            [(at, failures)],
+        )
     yield _counter("edge_timeouts", "What took too long, by kind.", ("listener", "kind"), [
         ((*at, kind), count) for kind, count in stats.timeouts.items()
     ])  # fmt: skip

@@ -5,6 +5,10 @@ Must not know Prometheus; `metrics` translates when somebody asks.
 
 from bisect import bisect_left
 from collections import defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REDIRECT, CALLER_LEFT, SERVER_ERROR = 300, 499, 500
 DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -49,6 +53,8 @@ class ListenerStats:
         self.listener = listener
         self.service = service
         self.speech = speech
+        # Days until its certificate expires, and failures to load a newer one; None without TLS.
+        self.certificate: Callable[[], tuple[float, int]] | None = None
         self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.duration = Histogram()
         self.synthesis = Histogram()
@@ -56,6 +62,8 @@ class ListenerStats:
         self.connections = 0
         self.callers_left = 0
         self.tunnels = 0
+        # Connections that were not served, by reason.
+        self.refused: defaultdict[str, int] = defaultdict(int)
         # By kind.
         self.timeouts: defaultdict[str, int] = defaultdict(int)
         self.speech_failed = 0

@@ -3,11 +3,11 @@
 Must not know how its parts are shared out to workers.
 """
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from pools.pool import Pool
 from pools.tiers import Tiers
+from sovren_edge.acceptor import Acceptor, Entrance, Serve, accepting
 from sovren_edge.application import Gate, serve_application
 from sovren_edge.auth import Networks
 from sovren_edge.config.model import Config
@@ -23,6 +24,7 @@ from sovren_edge.errors import StartupError
 from sovren_edge.handler import Handler, Routes
 from sovren_edge.handler.application import build_application
 from sovren_edge.handler.guard import Observe, request_id
+from sovren_edge.limits import Descriptors, Limits
 from sovren_edge.listener import Check, OwnPages
 from sovren_edge.observe.registry import Metrics, Source
 from sovren_edge.observe.stats import ListenerStats
@@ -31,6 +33,7 @@ from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.metrics import ListenerCollector, PoolsCollector, describe_pool
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.timeouts import KINDS as TIMEOUTS
+from sovren_edge.tls import Certificate
 
 METHODS = hdrs.METH_ALL
 
@@ -44,8 +47,10 @@ class Shared:
     pools: Mapping[str, Pool]
     tiers_of: Callable[[str], Tiers]
     services: Services
+    descriptors: Descriptors
+    certificates: Mapping[str, Certificate]
     sources: list[Source] = field(default_factory=list)
-    servers: list[asyncio.Server] = field(default_factory=list)
+    acceptors: list[Acceptor] = field(default_factory=list)
 
 
 def open_door(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AbstractAsyncContextManager[None]:
@@ -124,13 +129,31 @@ async def _open_relayed(
     stats.timeouts.update(dict.fromkeys(TIMEOUTS, 0))
     shared.sources.append(own)
     allow, trusted = Networks(listener.settings.allow), Networks(shared.config.edge.trusted)
-    door = Door(listener.name, tiers, pages, allow, trusted, stats, alone=not tiers.pools)
-    server = await asyncio.get_running_loop().create_server(lambda: Downstream(relay, door), sock=listening)
-    shared.servers.append(server)
-    try:
+    scheme = b"http" if listener.settings.tls is None else b"https"
+    door = Door(listener.name, tiers, pages, allow, trusted, stats, alone=not tiers.pools, scheme=scheme)
+    entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
+    async with accepting(entrance) as acceptor:
+        shared.acceptors.append(acceptor)
         yield
-    finally:
-        server.close()
+
+
+def _entrance(
+    listener: PlannedListener, listening: socket.socket, shared: Shared, stats: ListenerStats, serve: Serve
+) -> Entrance:
+    edge, trusted = shared.config.edge, Networks(shared.config.edge.trusted)
+    certificate = shared.certificates.get(listener.name)
+    if certificate is not None:
+        stats.certificate = lambda: (certificate.days_left(datetime.now(UTC)), certificate.failures)
+    return Entrance(
+        listening,
+        serve,
+        stats,
+        Limits(edge.connections, edge.connections_per_address, trusted, stats),
+        shared.descriptors,
+        patience_s=shared.config.relay.head_timeout_s,
+        tls=None if certificate is None else certificate.context,
+        proxies=trusted if listener.settings.proxy_protocol else None,
+    )
 
 
 @asynccontextmanager
@@ -159,7 +182,11 @@ async def _open_handler(
             log=services.log.bind(listener=listener.name),
             observe=_observer(listener.name, stats, shared),
         )
-        async with serve_application(app, listening, Gate(pages, Networks(listener.settings.allow))):
+        async with (
+            serve_application(app, Gate(pages, Networks(listener.settings.allow))) as serve,
+            accepting(_entrance(listener, listening, shared, stats, serve)) as acceptor,
+        ):
+            shared.acceptors.append(acceptor)
             yield
 
 

@@ -74,8 +74,10 @@ def _doors(plan: Plan, config: Config) -> dict[str, str]:
     doors: dict[str, str] = {}
     for listener in plan.listeners:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.bind, listener.bind)
-        doors.setdefault(listener.service or listener.name, f"{host}:{listener.port}")
+        scheme = "http" if listener.settings.tls is None else "https"
+        doors.setdefault(listener.service or listener.name, f"{scheme}://{host}:{listener.port}")
     for name, elsewhere in config.listeners.items():
         if not elsewhere.planned and elsewhere.node is not None:
-            doors.setdefault(elsewhere.service or name, f"{config.nodes[elsewhere.node]}:{elsewhere.port}")
+            scheme = "http" if elsewhere.tls is None else "https"
+            doors.setdefault(elsewhere.service or name, f"{scheme}://{config.nodes[elsewhere.node]}:{elsewhere.port}")
     return doors

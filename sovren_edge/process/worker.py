@@ -5,11 +5,13 @@ Must not know signals, the binding of sockets or the local stack.
 
 import asyncio
 import random
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
@@ -17,14 +19,18 @@ from pools.endpoint import Endpoint
 from pools.pool import Pool
 from pools.probe import open_client, watch
 from pools.tiers import Tiers
+from sovren_edge.acceptor import Acceptor
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
 from sovren_edge.config.resolved import ResolvedPool
+from sovren_edge.limits import Descriptors, most_callers
 from sovren_edge.observe.log import LogWriter, Timestamps
+from sovren_edge.process.certificates import load_certificates, upstream_context, watch_certificates
 from sovren_edge.process.doors import Shared, open_door
 from sovren_edge.process.services import open_services
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Relay
+from sovren_edge.tls import Certificate
 
 DRAIN_POLL_S = 0.02
 
@@ -35,12 +41,13 @@ class Worker:
 
     relay: Relay
     pools: Mapping[str, Pool]
-    servers: Sequence[asyncio.Server]
+    acceptors: Sequence[Acceptor]
+    certificates: Mapping[str, Certificate]
 
     async def drain(self, drain_s: float) -> int:
         """Stop accepting, let open requests finish, and cut what is left after `drain_s`; return how many were cut."""
-        for server in self.servers:
-            server.close()
+        for acceptor in self.acceptors:
+            acceptor.close()
         self.relay.drain()
         try:
             async with asyncio.timeout(drain_s):
@@ -73,20 +80,23 @@ async def open_worker(
 ) -> AsyncIterator[Worker]:
     """Serve every listener of the plan on its bound socket until the block ends."""
     pools = _make_pools(plan)
+    certificates = load_certificates(plan.listeners)
     async with asyncio.TaskGroup() as group:
         relay = _make_relay(config, log, writer, group.create_task)
         for pool in pools.values():
             relay.stats_of(pool)
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(open_services(plan, config, database_url, log, writer))
-            shared = Shared(config, relay, pools, lambda name: _tiers(plan, pools, name), services)
+            descriptors = _descriptors(config, pools, log)
+            shared = Shared(config, relay, pools, partial(_tiers, plan, pools), services, descriptors, certificates)
             for listener in plan.listeners:
                 await stack.enter_async_context(open_door(listener, sockets[listener.name], shared))
             probes = await stack.enter_async_context(open_client())
             tasks = [group.create_task(watch(pool, probes, relay.observe)) for pool in pools.values()]
             tasks += [group.create_task(relay.run()), group.create_task(services.watch())]
+            tasks.append(group.create_task(watch_certificates(certificates, log)))
             try:
-                yield Worker(relay, pools, shared.servers)
+                yield Worker(relay, pools, shared.acceptors, certificates)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -99,10 +109,29 @@ def _make_pools(plan: Plan) -> dict[str, Pool]:
 
 def _make_pool(resolved: ResolvedPool) -> Pool:
     settings = resolved.settings
+    tls = upstream_context(resolved) if settings.tls is not None else None
+    name = settings.tls.name if settings.tls is not None else ""
     endpoints = [
-        Endpoint(one.name, one.host, one.port, settings.slots, settings.probe, one.absent) for one in resolved.endpoints
+        Endpoint(
+            one.name,
+            one.host,
+            one.port,
+            settings.slots,
+            settings.probe,
+            one.absent,
+            tls=tls,
+            server_name=name or (one.host if tls else ""),
+        )
+        for one in resolved.endpoints
     ]
     return Pool(resolved.name, settings, endpoints, _roll, random.random)
+
+
+def _descriptors(config: Config, pools: Mapping[str, Pool], log: FilteringBoundLogger) -> Descriptors:
+    """Share the process's descriptors out among callers and endpoints."""
+    kept = config.relay.idle_connections_per_endpoint * sum(len(pool.endpoints) for pool in pools.values())
+    most = most_callers(resource.getrlimit(resource.RLIMIT_NOFILE)[0], kept)
+    return Descriptors(most, lambda event: log.warning(event, connections=most))
 
 
 def _roll(sides: int) -> int:

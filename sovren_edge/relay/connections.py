@@ -45,7 +45,13 @@ class Connections:
         upstream = Upstream(endpoint, self)
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await asyncio.get_running_loop().create_connection(lambda: upstream, endpoint.host, endpoint.port)
+                await asyncio.get_running_loop().create_connection(
+                    lambda: upstream,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=endpoint.tls,
+                    server_hostname=endpoint.server_name or None,
+                )
         except asyncio.CancelledError:
             # Cancelled between connecting and being told of it: nobody else would close it.
             upstream.abort()

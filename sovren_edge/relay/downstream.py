@@ -6,6 +6,7 @@ Must not know endpoints or pools. A caller that closes its side has left: its wo
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from sovren_edge.errors import Problem
@@ -36,17 +37,19 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Downstream(asyncio.Protocol):
     """A connection from a caller; at most one exchange at a time, further requests wait their turn."""
 
-    def __init__(self, relay: "Relay", door: "Door") -> None:
+    def __init__(self, relay: "Relay", door: "Door", address: str, gone: Callable[[], None]) -> None:
+        """Serve the caller at `address`; `gone` is called when the connection is lost."""
         self.relay = relay
         self.door = door
+        self.address = address
+        self.caller = Caller(address.encode(), door.scheme)
+        self._gone = gone
         self.transport: asyncio.Transport | None = None
-        self.address = ""
-        self.caller = Caller(b"", door.scheme)
         # Of relay.deadlines: what is waited for follows from the state.
         self.deadline = self.looked_at = NEVER
         self.bucket = 0
         self._heading = False
-        self._parse = relay.parse_request[False]
+        self._parse = relay.parse_request[door.trusted.contains(address)]
         self._exchange: Exchange | None = None
         self._reader: BodyReader | None = None
         self._partial = b""
@@ -74,12 +77,7 @@ class Downstream(asyncio.Protocol):
             # Without it, the system buffers megabytes for a slow caller, and tells of its progress once a minute.
             connection = self.transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, WRITE_BUFFER)
-        peer = self.transport.get_extra_info("peername")
-        self.address = peer[0] if peer else ""
-        self.caller = Caller(self.address.encode(), self.door.scheme)
-        self._parse = self.relay.parse_request[self.door.trusted.contains(self.address)]
         self.relay.downstreams.add(self)
-        self.door.stats.connections += 1
         if self.door.allow.contains(self.address):
             self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
         else:
@@ -92,7 +90,7 @@ class Downstream(asyncio.Protocol):
         relay.downstreams.discard(self)
         relay.paused.discard(self)
         relay.deadlines.forget(self)
-        self.door.stats.connections -= 1
+        self._gone()
         if self._exchange is not None:
             self._exchange.caller_left()
 

@@ -133,8 +133,10 @@ class Relay:
 
     def observe(self, pool: Pool, endpoint: Endpoint, result: ProbeResult) -> None:
         """Take a probe's result and act on what follows; tell when the endpoint's health flipped."""
+        first = not endpoint.health.probed
         flipped, events = pool.observe(endpoint, result, self.now())
-        if flipped:
+        # Of a certificate that was never good nothing else would tell.
+        if flipped or (first and result is ProbeResult.UNTRUSTED):
             self.on_change(pool, endpoint, result)
         self.act(events)
 

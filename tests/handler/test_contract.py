@@ -44,7 +44,7 @@ async def edge(witness: Witness) -> AsyncIterator[Edge]:
             http=session,
             metrics=Metrics(),
             open_database=None,
-            doors={"tts-master": "127.0.0.1:8200", "voila": "10.15.38.57:8000"},
+            doors={"tts-master": "http://127.0.0.1:8200", "voila": "http://10.15.38.57:8000"},
         )
 
 

@@ -9,7 +9,7 @@ from pools.health import ProbeResult
 from pools.pool import Pool
 from pools.settings import PoolSettings, ProbeSettings, QueueSettings
 
-GOOD, BAD, TIMED_OUT, REFUSED = ProbeResult
+GOOD, BAD, TIMED_OUT, REFUSED, UNTRUSTED = ProbeResult
 
 
 def first_of(_count: int) -> int:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pools.health import REFUSED_INTERVAL_S, Health, ProbeResult
 from pools.settings import ProbeSettings
-from tests.pools.building import BAD, GOOD, REFUSED, TIMED_OUT
+from tests.pools.building import BAD, GOOD, REFUSED, TIMED_OUT, UNTRUSTED
 
 SETTINGS = ProbeSettings(interval_s=2.0, fall=3, rise=2)
 
@@ -32,6 +32,7 @@ def observe(*results: ProbeResult) -> Health:
         ((GOOD, BAD, TIMED_OUT, BAD), False, "a time-out is a bad probe"),
         ((GOOD, BAD, BAD, GOOD, BAD, BAD), True, "the bad ones must follow each other"),
         ((GOOD, REFUSED), False, "a refused connection is no matter of opinion"),
+        ((GOOD, UNTRUSTED), False, "a certificate that is not good neither"),
         ((REFUSED, GOOD), False, "back from a refusal takes the full rise"),
         ((GOOD, REFUSED, GOOD, GOOD), True, "and no more than that"),
         ((GOOD, REFUSED, GOOD, REFUSED, GOOD), False, "a refusal begins the rise anew"),

@@ -12,7 +12,7 @@ from pools.health import ProbeResult
 from pools.outlier import CONSECUTIVE_ERRORS, may_eject
 from pools.pool import NOBODY, Pool
 from pools.tiers import Tiers
-from tests.pools.building import BAD, GOOD, REFUSED, TIMED_OUT, make_endpoint, make_pool
+from tests.pools.building import BAD, GOOD, REFUSED, TIMED_OUT, UNTRUSTED, make_endpoint, make_pool
 
 TIMEOUT_S = 5.0
 LIMIT = 3
@@ -106,7 +106,7 @@ class PoolsMachine(RuleBasedStateMachine):
         assert flipped is (endpoint.health.healthy is not healthy)
         if result is GOOD:
             assert endpoint.health.healthy or probed
-        elif result is REFUSED:
+        elif result in {REFUSED, UNTRUSTED}:
             assert not endpoint.health.healthy
         elif result is TIMED_OUT and busy:
             assert not flipped
