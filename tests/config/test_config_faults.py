@@ -81,7 +81,8 @@ nodes.g374: "10.15.38.999" | an IPv4 or IPv6 address |
 nodes.Bad Name: this name | text of the pattern ^[a-z][a-z0-9-]{0,62}$ |
 edge.trusted.0: "10.0.0.1/8" | a network, as in 10.0.0.0/8 (10.0.0.1/8 has host bits set) |
 edge.trusted.1: 5 | a network, as in 10.0.0.0/8 ('' does not appear to be an IPv4 or IPv6 network) |
-edge.drian_s: an unknown key | backlog, bind, connections, connections_per_address, drain_s or trusted | did you mean drain_s?
+edge.drian_s: an unknown key | backlog, bind, connections, connections_per_address, drain_s or trusted \
+| did you mean drain_s?
 log.level: "warn" | "debug", "error", "info" or "warning" | did you mean warning?
 pools.a.kind: "speach" | "generic" or "speech" | did you mean speech?
 pools.a.slots: 0 | greater than or equal to 1 |
@@ -89,8 +90,8 @@ pools.d: an empty table | a pool has either endpoints or tiers, and at least one
 pools.e.slots: "many" | a valid integer |
 listeners.two.kind: "balanced" | "balance", "gateway", "handler" or "status" | did you mean balance?
 listeners.three.port: nothing | a value: this key is required |
-listeners.three.prot: an unknown key | allow, auth, handler, kind, node, planned, port, proxy_protocol, service, settings or tls \
-| did you mean port?
+listeners.three.prot: an unknown key \
+| allow, auth, handler, kind, node, planned, port, proxy_protocol, service, settings or tls | did you mean port?
 listeners.four.kind: nothing | a value: this key is required |
 listeners.five.port: 70000 | less than or equal to 65535 |
 listeners.five.auth: "jwt" | "none" |

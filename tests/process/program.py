@@ -86,12 +86,13 @@ def serve(
     env: Mapping[str, str] | None = None,
     ready: str = "serving",
     may_fail: bool = False,
+    prefix: tuple[str, ...] = (),
 ) -> Iterator[Program]:
     """Run `sovren-edge serve` until the block ends; it is entered when the log says `ready`."""
     state_dir.mkdir(parents=True, exist_ok=True)
     output = state_dir / "output.log"
     offset = free_offset() if offset is None else offset
-    command = [EXECUTABLE, "serve", "--state-dir", state_dir, "--port-offset", str(offset), *arguments]
+    command = [*prefix, EXECUTABLE, "serve", "--state-dir", state_dir, "--port-offset", str(offset), *arguments]
     with output.open("ab") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env={**os.environ, **(env or {})}, process_group=0
