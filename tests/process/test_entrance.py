@@ -31,12 +31,12 @@ endpoints = ["127.0.0.1:{port}"]
 [pools.model.probe]
 interval_s = 0.2
 [listeners.plain]
-port = 18200
+port = 8200
 kind = "balance"
 pool = "model"
 auth = "none"
 [listeners.secure]
-port = 18201
+port = 8201
 kind = "balance"
 pool = "model"
 auth = "none"
@@ -77,7 +77,7 @@ def edge(folder: Path, model: int, descriptors: int | None = None) -> Iterator[P
     prefix = () if descriptors is None else ("prlimit", f"--nofile={descriptors}:{descriptors}")
     assert descriptors is None or descriptors <= hard
     with serve(folder / "state", "--config", str(folder / "config.toml"), prefix=prefix) as program:
-        until(lambda: get(program, 18200)[0] == 200)
+        until(lambda: get(program, 8200)[0] == 200)
         yield program
 
 
@@ -101,8 +101,8 @@ def test_a_port_speaks_tls_and_its_certificate_is_renewed(tmp_path: Path, model:
     """The endpoint learns of it, `verify` too; a bad pair is an error in the log, a good one is taken."""
     with edge(tmp_path, model) as program:
         caller = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-        assert get(program, 18201, tls=caller) == (200, b"https")
-        assert get(program, 18200) == (200, b"http")
+        assert get(program, 8201, tls=caller) == (200, b"https")
+        assert get(program, 8200) == (200, b"http")
         config = str(tmp_path / "config.toml")
         verified = run("verify", "--config", config, "--port-offset", str(program.offset))
         assert verified.returncode == 0, verified.stdout
@@ -110,11 +110,11 @@ def test_a_port_speaks_tls_and_its_certificate_is_renewed(tmp_path: Path, model:
         authority = Authority.make(tmp_path / "new")
         shutil.copy(tmp_path / "new" / "cert.pem", tmp_path / "cert.pem")
         until(lambda: program.said("certificate_not_reloaded"))
-        assert get(program, 18201, tls=caller) == (200, b"https")
+        assert get(program, 8201, tls=caller) == (200, b"https")
         shutil.copy(tmp_path / "new" / "key.pem", tmp_path / "key.pem")
         until(lambda: program.said("certificate_reloaded"))
-        assert get(program, 18201, tls=authority.client()) == (200, b"https")
-        page = get(program, 18201, "/metrics", tls=authority.client())[1].decode()
+        assert get(program, 8201, tls=authority.client()) == (200, b"https")
+        page = get(program, 8201, "/metrics", tls=authority.client())[1].decode()
         assert 'edge_certificate_days_left{listener="secure"} 29.9' in page
         assert 'edge_certificate_reload_failures_total{listener="secure"} 1' in page
 
@@ -132,7 +132,7 @@ def test_a_missing_certificate_is_a_fault(tmp_path: Path, model: int) -> None:
 def test_with_few_descriptors_callers_wait_and_probes_live(tmp_path: Path, model: int) -> None:
     """Those that are served go on, those that wait are served later, and nothing spins."""
     with edge(tmp_path, model, descriptors=256) as program, ExitStack() as stack:
-        at = ("127.0.0.1", 18200 + program.offset)
+        at = ("127.0.0.1", 8200 + program.offset)
         request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
         guests = [stack.enter_context(socket.create_connection(at, timeout=20)) for _ in range(100)]
         until(lambda: program.said("descriptors_exhausted"))
@@ -162,15 +162,15 @@ def test_with_few_descriptors_callers_wait_and_probes_live(tmp_path: Path, model
 def test_slow_attackers_harm_nobody(tmp_path: Path, model: int, mode: tuple[str, ...]) -> None:
     """Slow heads, slow bodies, slow readers: 300 of them, while others are served without an error."""
     with edge(tmp_path, model) as program:
-        url = f"http://127.0.0.1:{18200 + program.offset}/big"
+        url = f"http://127.0.0.1:{8200 + program.offset}/big"
         command = ["slowhttptest", *mode, "-c", "300", "-r", "200", "-l", "4", "-p", "2", "-u", url]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as attack:
             asked = 0
             while attack.poll() is None:
-                assert get(program, 18200) == (200, b"http")
+                assert get(program, 8200) == (200, b"http")
                 asked += 1
         assert asked > 20
-        page = get(program, 18200, "/metrics")[1].decode()
+        page = get(program, 8200, "/metrics")[1].decode()
         ended = {"-H": 'kind="head"', "-B": 'kind="body"', "-X": 'kind="reader"'}[mode[0]]
         (line,) = [line for line in page.splitlines() if line.startswith("edge_timeouts_total") and ended in line]
         assert int(line.split()[-1]) > 50
