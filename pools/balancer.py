@@ -13,10 +13,17 @@ Roll = Callable[[int], int]
 
 def least_inflight(endpoints: Sequence[Endpoint], roll: Roll) -> Endpoint | None:
     """Return the endpoint with the fewest open leases among those with a free slot, ties at random."""
-    least = min([endpoint.inflight for endpoint in endpoints], default=0)
-    best = [endpoint for endpoint in endpoints if endpoint.inflight == least and endpoint.free > 0]
-    if not best:
-        # The least loaded are full: they have fewer slots than others.
-        free = [endpoint for endpoint in endpoints if endpoint.free > 0]
-        return least_inflight(free, roll) if free else None
-    return best[0] if len(best) == 1 else best[roll(len(best))]
+    best: list[Endpoint] = []
+    least = 0
+    for endpoint in endpoints:
+        inflight = endpoint.inflight
+        if best and inflight > least:
+            continue
+        if endpoint.free > 0:
+            if best and inflight == least:
+                best.append(endpoint)
+            else:
+                best, least = [endpoint], inflight
+    if len(best) > 1:
+        return best[roll(len(best))]
+    return best[0] if best else None
