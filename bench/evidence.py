@@ -6,26 +6,34 @@ Must not know CPU time or rates.
 import http.client
 import os
 import re
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 from load import CONNECTIONS
-from models import SEEN
+from models import COUNT_PORT, SEEN
 from processes import BenchError, wait_until
-from proxies import Proxy
+from proxies import PAIR, Proxy
 
 START_S = 20
 SETTLE_S = 5
 LAST_LINES = 5
 
 _REQUESTS = re.compile(rb"^http_requests_total\{.*\} ([0-9]+)$", re.MULTILINE)
+_SERVED = re.compile(rb"requests\s+\d+ \d+ (\d+)")
 _CONNECTIONS = re.compile(rb"^edge_connections\{.*\} ([0-9]+)$", re.MULTILINE)
 
 
-def get(port: int, path: str) -> tuple[int, bytes]:
+def get(port: int, path: str, *, tls: bool = False) -> tuple[int, bytes]:
     """Ask for a page on a connection of its own; return its status and body, or status 0 when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if tls:
+        context = ssl.create_default_context(cafile=str(PAIR[0]))
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            "localhost", port, timeout=5, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
@@ -34,6 +42,13 @@ def get(port: int, path: str) -> tuple[int, bytes]:
         return 0, b""
     finally:
         connection.close()
+
+
+def served_by_models() -> int | None:
+    """Return how many requests the endpoints have had, probes among them; None where they do not count."""
+    status, page = get(COUNT_PORT, "/")
+    found = _SERVED.search(page)
+    return int(found[1]) if status == http.HTTPStatus.OK and found else None
 
 
 class RequestLog:
@@ -63,16 +78,19 @@ class RequestLog:
 class Counters:
     """Reads the edge's own counters; its pages are not counted among the requests."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, tls_port: int | None) -> None:
+        self._ports = {port: False} | ({} if tls_port is None else {tls_port: True})
 
     def read(self) -> tuple[int, int]:
-        """Return the requests that were relayed since the start, and the open connections without this one."""
-        status, page = get(self._port, "/metrics")
-        if status != http.HTTPStatus.OK:
-            raise BenchError(f"/metrics on port {self._port} answered {status}")
-        relayed = sum(map(int, _REQUESTS.findall(page)))
-        return relayed, sum(map(int, _CONNECTIONS.findall(page))) - 1
+        """Return the requests that were relayed since the start, and the open connections without these."""
+        relayed = connections = 0
+        for port, tls in self._ports.items():
+            status, page = get(port, "/metrics", tls=tls)
+            if status != http.HTTPStatus.OK:
+                raise BenchError(f"/metrics on port {port} answered {status}")
+            relayed += sum(map(int, _REQUESTS.findall(page)))
+            connections += sum(map(int, _CONNECTIONS.findall(page))) - 1
+        return relayed, connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +129,7 @@ class Witness:
 
     def __init__(self, proxy: Proxy) -> None:
         self._log = RequestLog(proxy.log, proxy.log_mark) if proxy.log is not None else None
-        self._counters = Counters(proxy.port) if proxy.metrics else None
+        self._counters = Counters(proxy.port, proxy.tls_port) if proxy.metrics else None
         self._known = Known(None, None)
 
     def wait_logged(self, before: Known, completed: int) -> None:

@@ -1,17 +1,35 @@
--- What wrk sends: a small GET, or after `-- post` a small POST as a client of a speech service sends it, with nine header
--- fields (Host and Content-Length are written by wrk). Its last line is the result as JSON.
+-- What wrk sends, by the first argument behind `--`. Its last line is the result as JSON.
+--   get        a small GET
+--   post       a small POST as a client of a speech service sends it, with nine header fields (wrk writes Host and
+--              Content-Length)
+--   varied     a GET that differs from the last thousands by its path and a header field
+--   handshake  a GET on a connection of its own
+
+local ring, at = {}, 0
 
 function init(args)
-  if args[1] ~= "post" then return end
-  wrk.method = "POST"
-  wrk.body = '{"model":"tts-1","input":"The board meets at nine; the figures are ready.","voice":"alloy"}'
-  wrk.headers["User-Agent"] = "bench/1.0"
-  wrk.headers["Accept"] = "*/*"
-  wrk.headers["Accept-Encoding"] = "gzip, deflate"
-  wrk.headers["Accept-Language"] = "en-GB,en;q=0.9"
-  wrk.headers["Authorization"] = "Bearer 00000000000000000000000000000000"
-  wrk.headers["Content-Type"] = "application/json"
-  wrk.headers["X-Session-Id"] = "4f1c2a9e-7d35-4b1e-9a57-2f5f7f0c6f11"
+  local kind = args[1]
+  if kind == "post" then
+    wrk.method = "POST"
+    wrk.body = '{"model":"tts-1","input":"The board meets at nine; the figures are ready.","voice":"alloy"}'
+    wrk.headers["User-Agent"] = "bench/1.0"
+    wrk.headers["Accept"] = "*/*"
+    wrk.headers["Accept-Encoding"] = "gzip, deflate"
+    wrk.headers["Accept-Language"] = "en-GB,en;q=0.9"
+    wrk.headers["Authorization"] = "Bearer 00000000000000000000000000000000"
+    wrk.headers["Content-Type"] = "application/json"
+    wrk.headers["X-Session-Id"] = "4f1c2a9e-7d35-4b1e-9a57-2f5f7f0c6f11"
+  elseif kind == "handshake" then
+    wrk.headers["Connection"] = "close"
+  elseif kind == "varied" then
+    for i = 1, 4096 do
+      ring[i] = wrk.format("GET", "/v1/speech/" .. i, { ["X-Trace"] = string.format("%08x", i * 2654435) })
+    end
+    request = function()
+      at = at % #ring + 1
+      return ring[at]
+    end
+  end
 end
 
 function done(summary, latency, requests)

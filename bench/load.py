@@ -12,7 +12,8 @@ from processes import BenchError
 
 CONNECTIONS = 64
 OVERTIME_S = 10
-KINDS = ("get", "post")
+KINDS = ("get", "post", "varied", "tls", "handshake")
+TLS_KINDS = frozenset({"tls", "handshake"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ def run_load(wrk: str, kind: str, port: int, seconds: int) -> Outcome:
     """
     script = str(Path(__file__).with_name("load.lua"))
     command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script]
-    command += [f"http://127.0.0.1:{port}/v1/speech", "--", kind]
+    scheme = "https" if kind in TLS_KINDS else "http"
+    command += [f"{scheme}://127.0.0.1:{port}/v1/speech", "--", kind]
     ended = subprocess.run(command, capture_output=True, check=False, timeout=seconds + OVERTIME_S)
     if ended.returncode:
         raise BenchError(f"wrk failed on port {port}: {ended.stderr.decode(errors='replace').strip()}")

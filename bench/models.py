@@ -15,6 +15,8 @@ import uvloop
 
 PORTS = (19101, 19102, 19103, 19104, 19105)
 SEEN = "/seen"
+# Where nginx says how many requests it has had.
+COUNT_PORT = 19100
 FIELDS = ("via", "x-request-id", "x-forwarded-for")
 ANSWER = b'{"ok":true}'
 
@@ -28,6 +30,10 @@ http {{
     {listens}
     location = {seen} {{ return 200 '{{{echoed}}}'; }}
     location / {{ return 200 '{answer}'; }}
+  }}
+  server {{
+    listen 127.0.0.1:{count_port};
+    location / {{ stub_status; }}
   }}
 }}
 """
@@ -43,6 +49,7 @@ def models_command(nginx: str | None, work: Path) -> list[str]:
             temporary=nginx_directories("models"),
             listens=" ".join(f"listen 127.0.0.1:{port};" for port in PORTS),
             seen=SEEN,
+            count_port=COUNT_PORT,
             echoed=",".join(f'"{name}":"$http_{name.replace("-", "_")}"' for name in FIELDS),
             answer=ANSWER.decode(),
         )

@@ -16,7 +16,23 @@ from pathlib import Path
 from load import CONNECTIONS, KINDS
 from proxies import EDGE, PLAIN, find_program
 
-TITLES = {"get": "small GET", "post": "small POST, nine header fields"}
+TITLES = {
+    "get": "small GET",
+    "post": "small POST, nine header fields",
+    "varied": "GET, never the same bytes twice",
+    "tls": "GET over TLS, kept alive",
+    "handshake": "GET over TLS, a handshake each",
+}
+
+
+ASKED = (
+    ("haproxy", "-v", r"version (\S+)"),
+    ("nginx", "-v", r"nginx/(\S+)"),
+    ("envoy", "--version", r"/(\d+\.\d+\.\d+)/"),
+    ("traefik", "version", r"Version:\s+(\S+)"),
+    ("caddy", "version", r"^v(\S+)"),
+    ("wrk", "-v", r"wrk (\S+)"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +67,9 @@ def _cpu_model() -> str:
 def _versions() -> Iterator[str]:
     yield f"Python {platform.python_version()}"
     yield _said([str(Path(sys.executable).with_name("sovren-edge")), "--version"], r"version (\S+)", "sovren-edge {}")
-    for name, pattern in (("haproxy", r"version (\S+)"), ("nginx", r"nginx/(\S+)"), ("wrk", r"wrk (\S+)")):
+    for name, option, pattern in ASKED:
         program = find_program(name)
-        yield _said([program, "-v"], pattern, name + " {}") if program else f"{name} is not installed"
+        yield _said([program, option], pattern, name + " {}") if program else f"{name} is not installed"
 
 
 def _said(command: Sequence[str], pattern: str, form: str) -> str:
