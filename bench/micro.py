@@ -19,7 +19,7 @@ from pools.pool import Pool
 from pools.settings import PoolSettings
 from pools.tiers import Tiers
 from sovren_edge.auth import Networks
-from sovren_edge.http.remembered import remember
+from sovren_edge.http.remembered import Remembered
 from sovren_edge.http.request import Caller, forward_request, parse_request
 from sovren_edge.http.response import parse_response
 from sovren_edge.listener import OwnPages
@@ -115,7 +115,7 @@ def make_caller(pool: Pool, writer: LogWriter) -> tuple[Downstream, list[Upstrea
 def parts(pool: Pool) -> dict[str, Callable[[], object]]:
     """Return a request's parts that can be called alone."""
     head, answer = POST.partition(b"{")[0], ANSWER.partition(b"{")[0]
-    read, request = remember(lambda data: parse_request(data, trusted=True)), parse_request(head, trusted=True)
+    read, request = Remembered(lambda data: parse_request(data, trusted=True)), parse_request(head, trusted=True)
     caller, histogram = Caller(b"127.0.0.1", b"http"), Histogram()
 
     def lease() -> None:
@@ -123,7 +123,7 @@ def parts(pool: Pool) -> dict[str, Callable[[], object]]:
 
     return {
         "read a head with nine fields": lambda: parse_request(head, trusted=True),
-        "read it again": lambda: read(head[:-1] + b"\n"),
+        "read it again": lambda: read[head[:-1] + b"\n"],
         "write it for the endpoint": lambda: forward_request(
             request, caller=caller, endpoint=b"127.0.0.1:19101", body_size=len(BODY), request_id=b"id-1"
         ),

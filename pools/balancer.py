@@ -19,7 +19,7 @@ def least_inflight(endpoints: Sequence[Endpoint], roll: Roll) -> Endpoint | None
         inflight = endpoint.inflight
         if best and inflight > least:
             continue
-        if endpoint.free > 0:
+        if inflight < endpoint.limit:
             if best and inflight == least:
                 best.append(endpoint)
             else:

@@ -33,10 +33,13 @@ class Endpoint:
     health: Health = field(init=False)
     outlier: Outlier = field(init=False, default_factory=Outlier)
     address: bytes = field(init=False)
+    # Leases that may be open at once: one, back from an ejection until it succeeds.
+    limit: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.address = (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}").encode()
         self.health = Health(self.probe)
+        self.limit = self.slots
 
     @property
     def ready(self) -> bool:
@@ -50,5 +53,5 @@ class Endpoint:
 
     @property
     def free(self) -> int:
-        """Slots that may be leased now; an endpoint back from an ejection has one until it succeeds."""
-        return (1 if self.outlier.probation else self.slots) - self.inflight
+        """Slots that may be leased now."""
+        return self.limit - self.inflight

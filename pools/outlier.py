@@ -12,20 +12,17 @@ CAP = 0.4
 class Outlier:
     """Errors in a row and ejections of one endpoint."""
 
-    __slots__ = ("ejected", "ejections", "errors", "probation", "until")
+    __slots__ = ("ejected", "ejections", "errors", "until")
 
     def __init__(self) -> None:
         self.errors = 0
         self.ejections = 0
         self.ejected = False
         self.until = 0.0
-        # Back from an ejection, but not yet seen to succeed: it gets one slot.
-        self.probation = False
 
     def succeed(self) -> None:
         """Take a good answer."""
         self.errors = 0
-        self.probation = False
 
     def fail(self) -> bool:
         """Take an error; return whether the endpoint has earned an ejection."""
@@ -42,7 +39,7 @@ class Outlier:
         """End an ejection whose time is over; return whether one ended."""
         if not self.ejected or now < self.until:
             return False
-        self.ejected, self.probation, self.errors = False, True, 0
+        self.ejected, self.errors = False, 0
         return True
 
 

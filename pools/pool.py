@@ -62,9 +62,10 @@ class Pool:
         if not tried:
             self.budget.requests += 1
         # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
-        endpoint = self._choose(tried)
+        endpoint = least_inflight(self._ready, self._roll) if not tried else self._choose(tried)
         if endpoint is not None:
-            return self._lease(endpoint)
+            endpoint.inflight += 1
+            return Lease(self, endpoint)
         if not self.can_serve(tried):
             return Refusal.NO_ENDPOINT
         if len(self._queue) >= self.settings.queue.limit:
@@ -91,7 +92,9 @@ class Pool:
         endpoint = lease.endpoint
         endpoint.inflight -= 1
         if outcome is SUCCEEDED:
-            endpoint.outlier.succeed()
+            if endpoint.outlier.errors:
+                endpoint.outlier.succeed()
+            endpoint.limit = endpoint.slots
         elif outcome is Outcome.FAILED and endpoint.outlier.fail():
             self._eject(endpoint, now)
         elif outcome is Outcome.REFUSED:
@@ -130,6 +133,8 @@ class Pool:
         self.budget.fade(now)
         ended = [endpoint for endpoint in self.endpoints if endpoint.outlier.end(now)]
         if ended:
+            for endpoint in ended:
+                endpoint.limit = 1
             self._refresh()
         expired: list[Event] = []
         for waiter in self._queue:

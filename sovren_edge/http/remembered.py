@@ -4,7 +4,6 @@ Must not know what a head is. Only a pure function of the bytes may be remembere
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeVar
 
 Head = TypeVar("Head")
@@ -14,11 +13,21 @@ HEADS = 512
 LONGEST = 4096
 
 
-def remember(parse: Callable[[bytes], Head]) -> Callable[[bytes], Head]:
-    """Return `parse`, which remembers the last 512 heads of up to 4 KiB; what it raises is not remembered."""
-    remembered = lru_cache(HEADS)(parse)
+class Remembered(dict[bytes, Head]):
+    """What `parse` makes of a head, under the head's bytes: the last 512 new ones of up to 4 KiB are kept.
 
-    def read(head: bytes) -> Head:
-        return remembered(head) if len(head) <= LONGEST else parse(head)
+    A dictionary, so that nothing but its own lookup runs for a head that is known. What `parse` raises is not kept.
+    """
 
-    return read
+    def __init__(self, parse: Callable[[bytes], Head]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def __missing__(self, head: bytes) -> Head:
+        """Read a head that is not known."""
+        said = self._parse(head)
+        if len(head) <= LONGEST:
+            if len(self) >= HEADS:
+                del self[next(iter(self))]
+            self[head] = said
+        return said

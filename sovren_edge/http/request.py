@@ -65,7 +65,7 @@ class RequestHead:
     length: int = 0
     chunked: bool = False
     expects: bool = False
-    request_id: str = ""
+    request_id: bytes = b""
     # The protocol that the caller asks to switch to.
     upgrade: bytes = b""
     # Whether no body follows.
@@ -100,7 +100,7 @@ class _Fields:
     length: int = 0
     chunked: bool = False
     expects: bool = False
-    request_id: str = ""
+    request_id: bytes = b""
     upgrade: bytes = b""
     via: bytes = b""
     nominated: tuple[bytes, ...] = ()
@@ -230,7 +230,7 @@ def _read_connection(fields: _Fields, value: bytes) -> None:
 
 def _read_request_id(fields: _Fields, value: bytes) -> None:
     if _REQUEST_ID.fullmatch(value):
-        fields.request_id = value.decode()
+        fields.request_id = value
 
 
 def _read_upgrade(fields: _Fields, value: bytes) -> None:

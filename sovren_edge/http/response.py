@@ -131,10 +131,10 @@ def _read_coding(response: ResponseHead, value: bytes) -> None:
     response.chunked = True
 
 
-def forward_response(response: ResponseHead, *, request_id: bytes, chunked: bool, close: bool) -> bytes:
-    """Write the head for the caller."""
-    if not chunked and not close:
-        return b"".join((response.start, request_id, b"\r\n\r\n"))
+def forward_response(
+    response: ResponseHead, *, request_id: bytes, chunked: bool, close: bool, body: bytes = b""
+) -> bytes:
+    """Write the head for the caller, and what there is of the body behind it."""
     framing = b"\r\nTransfer-Encoding: chunked" if chunked else b""
     ending = b"\r\nConnection: close\r\n\r\n" if close else b"\r\n\r\n"
-    return b"".join((response.start, request_id, framing, ending))
+    return b"".join((response.start, request_id, framing, ending, body))

@@ -22,6 +22,7 @@ from sovren_edge.errors import StartupError
 from sovren_edge.observe.settings import LogSettings
 
 BUFFER_LINES = 20_000
+JSON = orjson.OPT_APPEND_NEWLINE
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -72,7 +73,7 @@ class LogWriter:
 
     def __init__(self, stream: BufferedWriter, *, readable: bool) -> None:
         self._stream = stream
-        self._render = _readable if readable else _json
+        self._json = not readable
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -86,8 +87,8 @@ class LogWriter:
             self.dropped += 1
             return
         # Rendered here: a second thread that works under the interpreter's lock would make every request wait for it.
-        self._lines.append(self._render(line))
-        if not self._wake.is_set():
+        self._lines.append(orjson.dumps(line, default=str, option=JSON) if self._json else _readable(line))
+        if len(self._lines) == 1:
             self._wake.set()
 
     def collect(self) -> Iterator[Metric]:
@@ -105,14 +106,13 @@ class LogWriter:
     def _run(self) -> None:
         pause = threading.Event()
         while not self._closing or self._lines:
-            self._wake.wait()
+            self._wake.clear()
+            if not self._lines and not self._closing:
+                self._wake.wait()
             # Lines of some milliseconds are written at once: a write per line costs more than the line.
             if not self._closing:
                 pause.wait(0.02)
-            self._wake.clear()
             self._write_queued()
-            if self._closing:
-                self._wake.set()
 
     def _write_queued(self) -> None:
         count = len(self._lines)
@@ -162,10 +162,6 @@ def make_logger(put: Callable[[EventDict], None], level: str) -> FilteringBoundL
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
     )
     return logger
-
-
-def _json(line: EventDict | Access) -> bytes:
-    return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _readable(line: EventDict | Access) -> bytes:

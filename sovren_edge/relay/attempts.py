@@ -26,19 +26,18 @@ class Attempts:
     tried: "frozenset[Endpoint]" = NOBODY
     _stale = False
 
-    def __init__(self, method: str) -> None:
-        self._method = method
-
     def connect_failed(self, endpoint: "Endpoint") -> None:
         """Try this endpoint no more."""
         self.tried |= {endpoint}
 
-    def may_repeat(self, lease: Lease, tiers: Tiers, now: float, *, kept_connection_for_s: float | None) -> bool:
+    def may_repeat(
+        self, method: str, lease: Lease, tiers: Tiers, now: float, *, kept_connection_for_s: float | None
+    ) -> bool:
         """Whether to send the request again after an attempt that brought no byte of an answer, and count it if so.
 
         `kept_connection_for_s` is how long ago the request was sent on a kept connection; None for a fresh one.
         """
-        if not (lease.pool.settings.repeatable or self._method in IDEMPOTENT):
+        if not (lease.pool.settings.repeatable or method in IDEMPOTENT):
             return False
         if kept_connection_for_s is not None and kept_connection_for_s < STALE_S and not self._stale:
             # Closed under our feet: that says nothing about the endpoint.

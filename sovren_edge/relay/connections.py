@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 from pools.endpoint import Endpoint
-from sovren_edge.http.remembered import remember
+from sovren_edge.http.remembered import Remembered
 from sovren_edge.http.response import parse_response
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.relay.upstream import Upstream
@@ -19,7 +19,7 @@ class Connections:
 
     def __init__(self, settings: RelaySettings, now: Callable[[], float]) -> None:
         self.now = now
-        self.parse_response = remember(parse_response)
+        self.responses = Remembered(parse_response)
         self.head_limit = settings.head_limit
         self._connect_timeout_s = settings.connect_timeout_s
         self._idle_limit = settings.idle_connections_per_endpoint
@@ -36,7 +36,8 @@ class Connections:
         idle = self._idle[endpoint]
         while idle:
             upstream = idle.pop()
-            if upstream.usable:
+            transport = upstream.transport
+            if transport is not None and not transport.is_closing():
                 return upstream
         return None
 
@@ -66,7 +67,8 @@ class Connections:
         if not self._idle_limit:
             self.discard(upstream)
             return
-        upstream.pause(paused=False)
+        if upstream.held:
+            upstream.pause(paused=False)
         idle = self._idle[upstream.endpoint]
         idle.append(upstream)
         if len(idle) > self._idle_limit:

@@ -29,12 +29,10 @@ class Deadlines:
         self._buckets: defaultdict[int, set[Watched]] = defaultdict(set)
         self._next = int(now / STEP_S)
 
-    def set(self, thing: Watched, deadline: float) -> None:
-        """Give a thing a new deadline; NEVER for none."""
-        thing.deadline = deadline
-        if deadline < thing.looked_at:
-            self.forget(thing)
-            self._put(thing)
+    def bring_forward(self, thing: Watched) -> None:
+        """Look at a thing by its deadline, which has come before the time when it would be looked at."""
+        self.forget(thing)
+        self._put(thing)
 
     def forget(self, thing: Watched) -> None:
         """Look at a thing no more."""

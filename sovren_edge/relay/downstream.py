@@ -16,12 +16,12 @@ from sovren_edge.http.request import Caller, HeadError, RequestHead, refuse_hope
 from sovren_edge.relay import problems, timeouts
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Exchange
+from sovren_edge.relay.reply import JOIN_LIMIT
 
 if TYPE_CHECKING:
     from sovren_edge.relay.relay import Door, Relay
 
 WRITE_BUFFER = 128 * 1024
-JOIN_LIMIT = 16 * 1024
 PIPELINE_BUFFER = 64 * 1024
 OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/status"})
 # What TCP_INFO says of a connection that was reset (CLOSE) or closed by its caller (CLOSE_WAIT).
@@ -49,7 +49,7 @@ class Downstream(asyncio.Protocol):
         self.deadline = self.looked_at = NEVER
         self.bucket = 0
         self._heading = False
-        self._parse = relay.parse_request[door.trusted.contains(address)]
+        self._requests = relay.requests[door.trusted.contains(address)]
         self._exchange: Exchange | None = None
         self._reader: BodyReader | None = None
         self._partial = b""
@@ -190,7 +190,7 @@ class Downstream(asyncio.Protocol):
                 self._heading = True
                 self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
             return b""
-        request = self._parse(data[:end])
+        request = self._requests[data[:end]]
         now = self.relay.now()
         self._heading = False
         door = self.door
@@ -219,7 +219,7 @@ class Downstream(asyncio.Protocol):
 
     def _answer_page(self, request: RequestHead, answer: Answer, now: float) -> None:
         close = not request.keep_alive or not request.bodiless or not request.minor or self.relay.draining
-        request_id = request.request_id or self.relay.make_request_id()
+        request_id = (request.request_id or next(self.relay.request_ids)).decode()
         if answer.status >= BAD_REQUEST:
             self.relay.journal.answered(
                 self.door, self.address, request_id, answer, "page", method=request.method, path=request.path
@@ -271,7 +271,9 @@ class Downstream(asyncio.Protocol):
 
     def wait_until(self, deadline: float) -> None:
         """Set when this connection has waited too long."""
-        self.relay.deadlines.set(self, deadline)
+        self.deadline = deadline
+        if deadline < self.looked_at:
+            self.relay.deadlines.bring_forward(self)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -319,7 +321,7 @@ class Downstream(asyncio.Protocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answer bytes that are no request, and close: what follows them cannot be trusted."""
-        request_id = self.relay.make_request_id()
+        request_id = next(self.relay.request_ids).decode()
         answer = problem_answer(problem, request_id)
         self.door.stats.count_refusal(problem.status)
         self.relay.journal.answered(self.door, self.address, request_id, answer, problem.reason)

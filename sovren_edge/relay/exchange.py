@@ -46,12 +46,12 @@ class Exchange:
         self._door = door
         self._downstream = downstream
         self._request = request
-        self._request_id = request.request_id or relay.make_request_id()
+        self._request_id = request.request_id or next(relay.request_ids)
         self._started_at = now
         self._body = NO_BODY if request.bodiless else RequestBody(request, relay.settings.kept_body_limit)
         self._expects = request.expects
         # Attempts.
-        self._attempts = Attempts(request.method)
+        self._attempts = Attempts()
         self._endpoint = ""
         self._waiter: Waiter | None = None
         self._queue_s = self._sent_at = 0.0
@@ -102,7 +102,8 @@ class Exchange:
             self._admit(now)
         elif self._upstream is not None:
             self._upstream.writelines(last)
-            self._await_answer(now)
+            if not self._reply.status:
+                self._wait_until(now + self._relay.settings.first_byte_timeout_s)
 
     def body_broken(self, detail: str) -> None:
         """Refuse a request whose body cannot be read."""
@@ -198,20 +199,16 @@ class Exchange:
             request,
             caller=self._downstream.caller,
             endpoint=lease.endpoint.address,
-            body_size=body.size,
-            request_id=self._request_id.encode(),
+            body_size=0 if body is NO_BODY else body.size,
+            request_id=self._request_id,
         )
         upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
         if body.complete:
-            self._await_answer(now)
+            self._wait_until(now + self._relay.settings.first_byte_timeout_s)
             return
-        self._wait_until(now + self._relay.settings.idle_timeout_s)
+        self._wait_until(now + self._idle_s)
         self._continue()
         self._downstream.pause(paused=upstream.write_paused)
-
-    def _await_answer(self, now: float) -> None:
-        if not self._reply.status:
-            self._wait_until(now + self._relay.settings.first_byte_timeout_s)
 
     def _release(self, outcome: Outcome, now: float) -> None:
         lease, self._lease = self._lease, None
@@ -232,17 +229,14 @@ class Exchange:
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
         """Begin the answer to the caller."""
         self._moved(now)
-        self._begin_reply(head, now, sized=sized)
+        self._reply.begin(head, now, sized=sized, close=self._relay.draining or not self._body.complete)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
         """Pass on a whole answer."""
-        self._begin_reply(head, now, sized=True)
+        self._reply.whole(head, body, now, close=self._relay.draining or not self._body.complete)
         if body:
-            self._pass_on([body], now)
-        self.ended(now)
-
-    def _begin_reply(self, head: ResponseHead, now: float, *, sized: bool) -> None:
-        self._reply.begin(head, now, sized=sized, close=self._relay.draining or not self._body.complete)
+            self._spoke(now)
+        self._served(now)
 
     def switched(self, head: ResponseHead, now: float) -> bool:
         """Become a tunnel: both sides are bodies without an end now, and the lease lasts as long as they do."""
@@ -272,10 +266,12 @@ class Exchange:
         """Pass on some of the answer's body."""
         if self._reply.began_at != now:
             self._moved(now)
-        self._pass_on(pieces, now)
+        if self._reply.body(pieces, now):
+            self._spoke(now)
 
-    def _pass_on(self, pieces: list[bytes], now: float) -> None:
-        if self._reply.body(pieces, now) and self._reply.status < SERVER_ERROR and self._stats is not None:
+    def _spoke(self, now: float) -> None:
+        """Take note of the first bytes of the answer's body."""
+        if self._reply.status < SERVER_ERROR and self._stats is not None:
             self._stats.ttfa.observe(now - self._started_at)
 
     def _moved(self, now: float) -> None:
@@ -290,9 +286,12 @@ class Exchange:
 
     def ended(self, now: float) -> None:
         """End a whole answer."""
+        self._reply.end()
+        self._served(now)
+
+    def _served(self, now: float) -> None:
         upstream, self._upstream = self._upstream, None
         reply = self._reply
-        reply.end()
         if not self._body.complete and upstream is not None:
             # Answered before the request was sent: the connection is in the middle of a body.
             self._relay.connections.discard(upstream)
@@ -318,7 +317,7 @@ class Exchange:
     def _may_repeat(self, lease: Lease, upstream: "Upstream", now: float) -> bool:
         kept_for_s = now - self._sent_at if upstream.used else None
         return not self._body.streaming and self._attempts.may_repeat(
-            lease, self._door.tiers, now, kept_connection_for_s=kept_for_s
+            self._request.method, lease, self._door.tiers, now, kept_connection_for_s=kept_for_s
         )
 
     def upstream_paused(self, *, paused: bool) -> None:
@@ -377,11 +376,12 @@ class Exchange:
             self._downstream.close_broken(reset=not self._request.minor)
             return
         self._reply.status = problem.status
-        answer = problem_answer(problem, self._request_id)
+        request_id = self._request_id.decode()
+        answer = problem_answer(problem, request_id)
         self._reply.sent = len(answer.body)
         self._finish(problem.reason, now)
         close = self._reply.close or not self._body.complete or self._relay.draining
-        self._downstream.answer(answer, self._request, self._request_id, close=close, now=now)
+        self._downstream.answer(answer, self._request, request_id, close=close, now=now)
 
     def _stop_attempt(self, outcome: Outcome, now: float) -> None:
         waiter, self._waiter = self._waiter, None
@@ -400,10 +400,12 @@ class Exchange:
 
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True
-        self._door.stats.tunnels -= self._reply.status == SWITCHED
+        reply = self._reply
+        if reply.status == SWITCHED:
+            self._door.stats.tunnels -= 1
         self._relay.journal.finished(
-            self._door, self._downstream.address, self._request, self._request_id, ended=ended,
-            status=self._reply.status, endpoint=self._endpoint, attempts=self._attempts.count, queue_s=self._queue_s,
-            first_s=(self._reply.body_at or self._reply.began_at or now) - self._started_at,
-            duration_s=now - self._started_at, received=self._body.received, sent=self._reply.sent,
+            self._door, self._downstream.address, self._request, self._request_id, ended, reply.status,
+            self._endpoint, self._attempts.count, self._queue_s,
+            (reply.body_at or reply.began_at or now) - self._started_at, now - self._started_at,
+            self._body.received, reply.sent,
         )  # fmt: skip

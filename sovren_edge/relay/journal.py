@@ -24,8 +24,8 @@ class Journal:
         self.timestamp = timestamp
         self._log = log
 
-    def finished(
-        self, door: "Door", client: str, request: RequestHead, request_id: str, *, status: int, ended: str,
+    def finished(  # noqa: PLR0917 - one call a request: naming thirteen arguments costs a third of a microsecond
+        self, door: "Door", client: str, request: RequestHead, request_id: bytes, ended: str, status: int,
         endpoint: str, attempts: int, queue_s: float, first_s: float, duration_s: float, received: int, sent: int,
     ) -> None:  # fmt: skip
         """Write a request that an exchange has served; times in seconds, `status` 0 before an answer began."""
@@ -37,7 +37,7 @@ class Journal:
         if self._log is not None:
             self._log({
                 "timestamp": self.timestamp(), "event": "request", "listener": door.name, "client": client,
-                "method": request.method, "path": request.path, "status": status, "request_id": request_id,
+                "method": request.method, "path": request.path, "status": status, "request_id": request_id.decode(),
                 "endpoint": endpoint, "attempts": attempts, "queue_us": int(queue_s * 1e6),
                 "ttfb_us": int(first_s * 1e6), "duration_us": int(duration_s * 1e6), "received": received,
                 "sent": sent, "ended": ended,

@@ -6,7 +6,7 @@ Must not know where pools and listeners were configured.
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +18,7 @@ from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.auth import Networks
 from sovren_edge.http.answer import Answer
-from sovren_edge.http.remembered import remember
+from sovren_edge.http.remembered import Remembered
 from sovren_edge.http.request import RequestHead, parse_request
 from sovren_edge.observe.stats import ListenerStats, PoolStats
 from sovren_edge.relay.connections import Connections
@@ -85,20 +85,15 @@ class Relay:
     pool_stats: dict[Pool, PoolStats] = field(default_factory=dict)
     draining: bool = False
     # By whether the caller's address is trusted.
-    parse_request: dict[bool, Callable[[bytes], RequestHead]] = field(init=False)
-    _ids: Callable[[], str] = field(init=False)
+    requests: dict[bool, Remembered[RequestHead]] = field(init=False)
+    request_ids: Iterator[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings, self.now)
         self.deadlines = Deadlines(self.now())
-        self.parse_request = {trusted: remember(partial(parse_request, trusted=trusted)) for trusted in (False, True)}
+        self.requests = {trusted: Remembered(partial(parse_request, trusted=trusted)) for trusted in (False, True)}
         # Unique without asking the system for randomness at each request.
-        prefix, numbers = secrets.token_hex(8), itertools.count()
-        self._ids = lambda: f"{prefix}-{next(numbers):x}"
-
-    def make_request_id(self) -> str:
-        """Make an id that no other request has."""
-        return self._ids()
+        self.request_ids = map((secrets.token_hex(8).encode() + b"-%x").__mod__, itertools.count())
 
     def stats_of(self, pool: Pool) -> PoolStats:
         """Return a pool's counters."""

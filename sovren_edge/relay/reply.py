@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from sovren_edge.relay.downstream import Downstream
 
 
+# Up to so many bytes, a copy costs less than a longer system call.
+JOIN_LIMIT = 16 * 1024
+
+
 class Reply:
     """One request's answer; `status` is 0 before it begins, `sent` counts bytes of its body, times are in seconds."""
 
@@ -21,9 +25,9 @@ class Reply:
         "status",
     )  # fmt: skip
 
-    def __init__(self, downstream: "Downstream", request: "RequestHead", request_id: str) -> None:
+    def __init__(self, downstream: "Downstream", request: "RequestHead", request_id: bytes) -> None:
         self._downstream = downstream
-        self._request_id = request_id.encode()
+        self._request_id = request_id
         # HTTP/1.0 knows neither chunks nor interim answers, and is never kept open.
         self._persistent = request.minor > 0
         self.close = not (request.keep_alive and self._persistent)
@@ -45,6 +49,21 @@ class Reply:
         self._chunked = chunked = not sized and self._persistent
         self.close = self.close or close
         self._outgoing.append(forward_response(head, request_id=self._request_id, chunked=chunked, close=self.close))
+
+    def whole(self, head: ResponseHead, body: bytes, now: float, *, close: bool) -> None:
+        """Pass on an answer that has come at once; `close` as for `begin`."""
+        if self._outgoing or len(body) > JOIN_LIMIT:
+            self.begin(head, now, sized=True, close=close)
+            self.body([body], now)
+            self.flush()
+            return
+        self.status = head.status
+        self.began_at = self.body_at = now
+        self.sent = len(body)
+        self.close = self.close or close
+        self._downstream.write(
+            forward_response(head, request_id=self._request_id, chunked=False, close=self.close, body=body)
+        )
 
     def body(self, pieces: list[bytes], now: float) -> bool:
         """Pass on some of the body; return whether it was the first."""

@@ -59,7 +59,7 @@ class Upstream(asyncio.Protocol):
         self.used = False
         self.write_paused = False
         # Nothing is read while the caller is slow, nor while what has come is not read to its end.
-        self._held = self._behind = False
+        self.held = self._behind = False
         self._reading = True
         self._connections = connections
         self._method = ""
@@ -101,11 +101,11 @@ class Upstream(asyncio.Protocol):
 
     def pause(self, *, paused: bool) -> None:
         """Stop reading while the caller is slow, or go on."""
-        self._held = paused
+        self.held = paused
         self._read_on()
 
     def _read_on(self) -> None:
-        reading = not (self._held or self._behind)
+        reading = not (self.held or self._behind)
         if reading == self._reading or self.transport is None or self.transport.is_closing():
             return
         self._reading = reading
@@ -182,7 +182,7 @@ class Upstream(asyncio.Protocol):
                 raise ResponseError("the response's head is too long")
             self._partial = data
             return b""
-        response = self._connections.parse_response(data[:end])
+        response = self._connections.responses[data[:end]]
         served = self.served
         if served is None:
             return data[end:]

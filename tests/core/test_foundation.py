@@ -162,7 +162,9 @@ def test_deadlines_expire_once_and_in_time(steps: list[tuple[int, float, float]]
     now, things = 100.0, [Thing() for _ in range(5)]
     deadlines, due = Deadlines(now), dict.fromkeys(range(5), NEVER)
     for index, wait_s, pause_s in steps:
-        deadlines.set(things[index], now + wait_s)
+        things[index].deadline = now + wait_s
+        if things[index].deadline < things[index].looked_at:
+            deadlines.bring_forward(things[index])
         due[index] = now + wait_s
         until = now + pause_s
         while now < until:

@@ -34,16 +34,13 @@ def test_nobody_is_chosen_where_no_slot_is_free(inflight: tuple[int, ...]) -> No
     assert least_inflight(with_inflight(*inflight), first_of) is None
 
 
-def test_a_back_from_ejection_endpoint_has_one_slot() -> None:
-    """Slots beyond the first count again after a success."""
+def test_a_limit_below_the_slots_holds() -> None:
+    """An endpoint back from an ejection has one slot."""
     (endpoint,) = with_inflight(0)
-    endpoint.outlier.eject(0.0, 0.0)
-    endpoint.outlier.end(30.0)
-    assert endpoint.free == 1
+    endpoint.limit = 1
+    assert least_inflight([endpoint], first_of) is endpoint
     endpoint.inflight = 1
     assert least_inflight([endpoint], first_of) is None
-    endpoint.outlier.succeed()
-    assert endpoint.free == 2
 
 
 def test_ties_are_broken_uniformly() -> None:

@@ -178,7 +178,7 @@ class PoolsMachine(RuleBasedStateMachine):
         else:
             assert endpoint in free
             assert endpoint.inflight - 1 == min(other.inflight - (other is endpoint) for other in free)
-        if endpoint.outlier.probation:
+        if endpoint.limit == 1:
             assert endpoint.inflight == 1
         self.open.append(lease)
 
