@@ -4,6 +4,7 @@ Must not know queues or tiers.
 """
 
 from collections.abc import Callable, Sequence
+from sys import maxsize
 
 from pools.endpoint import Endpoint
 
@@ -13,17 +14,19 @@ Roll = Callable[[int], int]
 
 def least_inflight(endpoints: Sequence[Endpoint], roll: Roll) -> Endpoint | None:
     """Return the endpoint with the fewest open leases among those with a free slot, ties at random."""
-    best: list[Endpoint] = []
-    least = 0
+    best: Endpoint | None = None
+    equals: list[Endpoint] = []
+    least = maxsize
     for endpoint in endpoints:
         inflight = endpoint.inflight
-        if best and inflight > least:
-            continue
-        if inflight < endpoint.limit:
-            if best and inflight == least:
-                best.append(endpoint)
+        if inflight <= least and inflight < endpoint.limit:
+            if inflight < least:
+                best, least = endpoint, inflight
+                if equals:
+                    equals = []
             else:
-                best, least = [endpoint], inflight
-    if len(best) > 1:
-        return best[roll(len(best))]
-    return best[0] if best else None
+                equals.append(endpoint)
+    if best is None or not equals:
+        return best
+    equals.append(best)
+    return equals[roll(len(equals))]

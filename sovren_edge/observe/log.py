@@ -52,14 +52,17 @@ class Timestamps:
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._millisecond = self._second = -1
+        # The millisecond that `_text` stands for, in seconds.
+        self._since = self._until = 0.0
+        self._second = -1
         self._prefix = self._text = ""
 
     def __call__(self) -> str:
         """Return the time as it is now; many requests end in the same millisecond, more in the same second."""
-        millisecond = int(self._wall() * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
+        wall = self._wall()
+        if not self._since <= wall < self._until:
+            millisecond = int(wall * 1000)
+            self._since, self._until = millisecond / 1000, (millisecond + 1) / 1000
             second, rest = divmod(millisecond, 1000)
             if second != self._second:
                 self._second = second

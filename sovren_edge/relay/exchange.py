@@ -162,9 +162,10 @@ class Exchange:
         self._endpoint = endpoint.name
         stats = self._relay.stats_of(lease.pool)
         self._stats = stats.endpoints[endpoint.name]
-        if not self._attempts.count:
+        attempts = self._attempts
+        if not attempts.count:
             stats.queue_wait.observe(self._queue_s)
-        self._attempts.count += 1
+        attempts.count += 1
         upstream = self._relay.connections.take(endpoint)
         if upstream is not None:
             self._send(upstream, lease, now)
