@@ -28,6 +28,7 @@ from sovren_edge.observe.log import Timestamps, open_log
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.relay.downstream import Downstream
+from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.relay.upstream import Upstream
@@ -136,10 +137,10 @@ async def relay(port: int, *, absent: bool) -> AsyncIterator[int]:
     door = Door("door", Tiers([pool]), pages, EVERYBODY, EVERYBODY, ListenerStats("door", "door"))
     with open_log(LogSettings(path=os.devnull)) as (_, log):
         async with asyncio.TaskGroup() as group:
-            wall = Timestamps(time.time)
-            made = Relay(RelaySettings(), loop.time, wall, lambda _n: 0, log.put, group.create_task, lambda *_: None)
+            journal = Journal(Timestamps(time.time), log.put)
+            made = Relay(RelaySettings(), loop.time, lambda _n: 0, journal, group.create_task, lambda *_: None)
             made.stats_of(pool)
-            server = await loop.create_server(lambda: Downstream(made, door), "127.0.0.1", 0)
+            server = await loop.create_server(lambda: Downstream(made, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)
             sweeper = group.create_task(made.run())
             try:
                 yield server.sockets[0].getsockname()[1]

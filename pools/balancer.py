@@ -26,7 +26,5 @@ def least_inflight(endpoints: Sequence[Endpoint], roll: Roll) -> Endpoint | None
                     equals = []
             else:
                 equals.append(endpoint)
-    if best is None or not equals:
-        return best
-    equals.append(best)
-    return equals[roll(len(equals))]
+    chosen = roll(len(equals) + 1) if equals else 0
+    return equals[chosen - 1] if chosen else best
