@@ -52,6 +52,20 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, b""
 
 
+def unchunk(body: bytes) -> bytes | None:
+    """Return a whole chunked body's bytes; None if its end is missing."""
+    whole = b""
+    while body:
+        line, _, body = body.partition(b"\r\n")
+        size = int(line, 16)
+        if not size:
+            return whole
+        if len(body) < size + 2:
+            return None
+        whole, body = whole + body[:size], body[size + 2 :]
+    return None
+
+
 def _ignore(_pool: Pool, _endpoint: Endpoint, _why: str) -> None:
     """Drop what is read off the pool here."""
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import Front, backend, eventually, front, make_pool, read_request
+from harness import Front, backend, eventually, front, make_pool, read_request, unchunk
 
 CALLS = 300
 PIECE = 3000
@@ -68,20 +68,6 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dic
             await asyncio.sleep(dice.random() / 200)
     if behaviour.resets:
         writer.transport.abort()
-
-
-def unchunk(body: bytes) -> bytes | None:
-    """Return a whole chunked body's bytes; None if its end is missing."""
-    whole = b""
-    while body:
-        line, _, body = body.partition(b"\r\n")
-        size = int(line, 16)
-        if not size:
-            return whole
-        if len(body) < size + 2:
-            return None
-        whole, body = whole + body[:size], body[size + 2 :]
-    return None
 
 
 async def call(edge: Front, number: int, dice: random.Random) -> str:
