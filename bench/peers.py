@@ -5,6 +5,7 @@ kept, the endpoint with the least requests is chosen, one thread serves, and not
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -110,7 +111,7 @@ def _address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _envoy_listener(port: int, tls: dict[str, object]) -> dict[str, object]:
+def _envoy_listener(port: int, tls: Mapping[str, object]) -> dict[str, object]:
     router = {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
     route = {"match": {"prefix": "/"}, "route": {"cluster": "models", "timeout": "120s"}}
     manager = {
