@@ -234,10 +234,12 @@ class Exchange:
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
         """Pass on a whole answer."""
+        # It serves others already: should the caller be slow to read, this one is no longer to be held back.
+        upstream, self._upstream = self._upstream, None
         self._reply.whole(head, body, now, close=self._relay.draining or not self._body.complete)
         if body:
             self._spoke(now)
-        self._served(now)
+        self._served(upstream, now)
 
     def switched(self, head: ResponseHead, now: float) -> bool:
         """Become a tunnel: both sides are bodies without an end now, and the lease lasts as long as they do."""
@@ -287,11 +289,11 @@ class Exchange:
 
     def ended(self, now: float) -> None:
         """End a whole answer."""
-        self._reply.end()
-        self._served(now)
-
-    def _served(self, now: float) -> None:
         upstream, self._upstream = self._upstream, None
+        self._reply.end()
+        self._served(upstream, now)
+
+    def _served(self, upstream: "Upstream | None", now: float) -> None:
         reply = self._reply
         if not self._body.complete and upstream is not None:
             # Answered before the request was sent: the connection is in the middle of a body.

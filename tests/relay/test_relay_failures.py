@@ -1,6 +1,7 @@
 """What becomes of a request when slots, endpoints, callers or the message itself fail."""
 
 import asyncio
+import socket
 from ipaddress import ip_network
 
 import orjson
@@ -316,3 +317,27 @@ async def test_addresses_that_may_not_call() -> None:
         answer = await edge.call(GET)
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["reason"] == "address_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 60000\r\n\r\n%s", b"Transfer-Encoding: chunked\r\n\r\nea60\r\n%s\r\n0\r\n\r\n"]
+)
+async def test_a_slow_reader_holds_nobody_back_who_comes_after_it(framing: bytes) -> None:
+    """The connection that has brought its whole answer reads on for others, though the caller has yet to take it."""
+
+    async def answer(head: bytes, _body: bytes) -> bytes:
+        return b"HTTP/1.1 200 OK\r\n" + framing % (b"x" * 60_000) if b"/big" in head else OK
+
+    async with backend(answer) as one, front(make_pool("p", [one.port])) as edge:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.connect(("127.0.0.1", edge.port))
+        reader, slow = await asyncio.open_connection(sock=narrow, limit=10_000)
+        slow.write(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+        await eventually(lambda: any(made.write_paused for made in edge.relay.downstreams))
+        (made,) = edge.relay.downstreams
+        # The last bytes of an answer are those that are too many.
+        while edge.pools[0].inflight or not made.write_paused:
+            await asyncio.wait_for(reader.read(20_000), 5)
+        assert (await edge.call(GET)).endswith(b"hello")
+        slow.transport.abort()
