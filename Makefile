@@ -11,7 +11,7 @@ help:
 	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
 	@echo "make test   set up and run every test"
 	@echo "make check  format, lint, types, import rules"
-	@echo "make bench  CPU per request beside HAProxy and nginx, where they are installed"
+	@echo "make bench  cost beside HAProxy, nginx, Envoy, Traefik, Caddy, where installed; writes docs/performance.md"
 	@echo "make lock   pin the dependencies anew      make clean  remove what was made here"
 
 setup: $(VENV)/.run
