@@ -44,6 +44,12 @@ class RequestBody:
             self.kept = False
         return []
 
+    def take_whole(self, body: bytes) -> None:
+        """Take a small body that came at once."""
+        self.received = len(body)
+        self._pieces = [body]
+        self.complete = True
+
     def begin(self) -> list[bytes]:
         """Return what is to be written behind the request's head; a kept body can be begun again."""
         if self.complete:

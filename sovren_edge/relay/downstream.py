@@ -201,6 +201,11 @@ class Downstream(asyncio.Protocol):
                 return data[end:]
         self._exchange = exchange = Exchange(self.relay, door, self, request, now)
         if not request.bodiless:
+            stop = end + request.length
+            if end < stop <= len(data) and request.length <= self.relay.settings.kept_body_limit:
+                # All at once, as most short requests come.
+                exchange.start(data[end:stop])
+                return data[stop:]
             self._reader = ChunkedReader() if request.chunked else SizedReader(request.length)
         exchange.start()
         return data[end:]

@@ -19,7 +19,6 @@ from sovren_edge.relay.body import NO_BODY, RequestBody
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.journal import COMPLETE
 from sovren_edge.relay.reply import Reply
-from sovren_edge.relay.timeouts import Timeout
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,7 +49,6 @@ class Exchange:
         self._started_at = now
         self._body = NO_BODY if request.bodiless else RequestBody(request, relay.settings.kept_body_limit)
         self._expects = request.expects
-        # Attempts.
         self._attempts = Attempts()
         self._endpoint = ""
         self._waiter: Waiter | None = None
@@ -66,8 +64,10 @@ class Exchange:
 
     # --- the request's body
 
-    def start(self) -> None:
-        """Ask for a slot as soon as the body is kept, or at once when it is too large for that."""
+    def start(self, whole: bytes = b"") -> None:
+        """Ask for a slot as soon as the body is kept (`whole`: it is at hand), or at once when it is too large."""
+        if whole:
+            self._body.take_whole(whole)
         if self._body.complete:
             self._admit(self._started_at)
         elif self._body.kept:
@@ -197,12 +197,9 @@ class Exchange:
         self._upstream = upstream
         self._sent_at = now
         head = forward_request(
-            request,
-            caller=self._downstream.caller,
-            endpoint=lease.endpoint.address,
-            body_size=0 if body is NO_BODY else body.size,
-            request_id=self._request_id,
-        )
+            request, caller=self._downstream.caller, endpoint=lease.endpoint.address,
+            body_size=0 if body is NO_BODY else body.size, request_id=self._request_id,
+        )  # fmt: skip
         upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
         if body.complete:
             self._wait_until(now + self._relay.settings.first_byte_timeout_s)
@@ -354,27 +351,20 @@ class Exchange:
 
     def timed_out(self, now: float) -> None:
         """End an exchange that has waited too long."""
-        late = timeouts.TOTAL if now >= self._total_at else self._late()
+        sent = self._body.complete or (self._upstream is not None and self._upstream.write_paused)
+        late = timeouts.waited_for(self._reply.status, sent=sent, reading=not self._downstream.write_paused)
+        if now >= self._total_at:
+            late = timeouts.TOTAL
         self._door.stats.timeouts[late.kind] += 1
         self._fail(late.problem, late.outcome)
-
-    def _late(self) -> Timeout:
-        """Return what has been waited for."""
-        if self._reply.status == SWITCHED:
-            return timeouts.TUNNEL
-        if self._reply.status:
-            return timeouts.READER if self._downstream.write_paused else timeouts.IDLE
-        held_back = self._upstream is not None and self._upstream.write_paused
-        return timeouts.FIRST_BYTE if self._body.complete or held_back else timeouts.BODY
 
     # --- the end
 
     def _fail(self, problem: Problem, outcome: Outcome) -> None:
         """Answer with an error of ours, or break an answer that has begun."""
         now = self._relay.now()
-        begun = bool(self._reply.status)
         self._stop_attempt(outcome, now)
-        if begun:
+        if self._reply.status:
             self._finish(problem.reason, now)
             self._downstream.close_broken(reset=not self._request.minor)
             return
@@ -393,13 +383,10 @@ class Exchange:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
-        self._stop_upstream()
-        self._release(outcome, now)
-
-    def _stop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             self._relay.connections.discard(upstream)
+        self._release(outcome, now)
 
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pools.admission import Outcome
 from sovren_edge.errors import Problem, Side
+from sovren_edge.http.response import SWITCHED
 
 
 class Timeout(NamedTuple):
@@ -37,3 +38,12 @@ TOTAL = Timeout(
 # Another endpoint is tried, so this one has no answer of its own.
 CONNECT = "connect"
 KINDS = (*(each.kind for each in (HEAD, BODY, READER, TUNNEL, FIRST_BYTE, IDLE, TOTAL)), CONNECT)
+
+
+def waited_for(status: int, *, sent: bool, reading: bool) -> Timeout:
+    """Return what an exchange has waited for; `status` 0: no answer yet, `sent`: the endpoint has all that it takes."""
+    if status == SWITCHED:
+        return TUNNEL
+    if status:
+        return IDLE if reading else READER
+    return FIRST_BYTE if sent else BODY
