@@ -19,7 +19,8 @@ def with_inflight(*inflight: int, slots: int = 3) -> list[Endpoint]:
 
 
 @pytest.mark.parametrize(
-    ("inflight", "chosen"), [((2, 1, 2), "1"), ((0, 1, 2), "0"), ((3, 3, 2), "2"), ((3, 2, 3), "1"), ((2, 1, 0), "2"), ((2, 2, 1), "2")]
+    ("inflight", "chosen"),
+    [((2, 1, 2), "1"), ((0, 1, 2), "0"), ((3, 3, 2), "2"), ((3, 2, 3), "1"), ((2, 1, 0), "2"), ((2, 2, 1), "2")],
 )
 def test_the_fewest_open_leases_win(inflight: tuple[int, ...], chosen: str) -> None:
     """Among those with a free slot, wherever they stand."""
