@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pools.demand import UNKNOWN, Demand
+
 if TYPE_CHECKING:
     from pools.endpoint import Endpoint
     from pools.pool import Pool
@@ -17,6 +19,7 @@ class Refusal(StrEnum):
 
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
+    TOO_LATE = "deadline_out_of_reach"
     NO_ENDPOINT = "no_endpoint_ready"
 
 
@@ -35,21 +38,31 @@ SUCCEEDED = Outcome.SUCCEEDED
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """One request's hold on a slot; released exactly once."""
+    """One request's hold on a slot since a point in time; released exactly once.
+
+    `held_back` once its caller was slow to read: how long it took then says nothing about the endpoint.
+    """
 
     pool: "Pool"
     endpoint: "Endpoint"
+    demand: Demand = UNKNOWN
+    since: float = 0.0
+    estimate_s: float = 0.0
+    held_back: bool = False
     released: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A place in a pool's queue; `tried` are endpoints that it must not get."""
+    """A place in a pool's queue `until` it is too late; `tried` are endpoints that it must not get."""
 
     pool: "Pool"
     owner: object
     since: float
     tried: frozenset["Endpoint"]
+    until: float
+    demand: Demand = UNKNOWN
+    estimate_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,17 @@
 Every decision is made here at once and returned as events; the caller acts on them. Must not know tiers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pools.admission import SUCCEEDED, Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll, least_inflight
+from pools.demand import UNKNOWN, Demand
 from pools.endpoint import Endpoint
 from pools.health import ProbeResult
 from pools.outlier import may_eject
 from pools.retry import RetryBudget
 from pools.settings import PoolSettings
+from pools.speech import Speech
 
 NOBODY: frozenset[Endpoint] = frozenset()
 
@@ -26,6 +28,8 @@ class Pool:
         self.settings = settings
         self.endpoints = list(endpoints)
         self.budget = RetryBudget()
+        # What is known of texts, where they are what the pool is for.
+        self._speech = Speech(settings.overdue_s, roll) if settings.kind == "speech" else None
         self._roll = roll
         self._jitter = jitter
         # A dictionary is an ordered set: a caller that leaves is removed without a search.
@@ -57,32 +61,45 @@ class Pool:
         """Whether an endpoint is ready that is not among those tried."""
         return bool(self._ready) if not tried else any(endpoint not in tried for endpoint in self._ready)
 
-    def admit(self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY) -> Lease | Waiter | Refusal:
+    def admit(
+        self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY, demand: Demand = UNKNOWN
+    ) -> Lease | Waiter | Refusal:
         """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later."""
         if not tried:
             self.budget.requests += 1
         # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
-        endpoint = least_inflight(self._ready, self._roll) if not tried else self._choose(tried)
+        endpoint = self._choose(tried, now)
         if endpoint is not None:
-            endpoint.inflight += 1
-            return Lease(self, endpoint)
+            return self._lease(endpoint, demand, now)
         if not self.can_serve(tried):
             return Refusal.NO_ENDPOINT
         if len(self._queue) >= self.settings.queue.limit:
             return Refusal.QUEUE_FULL
-        waiter = Waiter(self, owner, now, tried)
+        timeout_s = self.settings.queue.timeout_s
+        patience_s = timeout_s if demand.patience_s is None else min(demand.patience_s, timeout_s)
+        waiter = Waiter(self, owner, now, tried, now + patience_s, demand)
+        if self._speech is not None:
+            waiter.estimate_s = self._speech.estimate_s(demand)
+            refusal = self._speech.refuse(waiter, self._queue, self._ready, self.settings.queue.limit, now)
+            if refusal is not None:
+                return refusal
         self._queue[waiter] = None
         return waiter
 
-    def admit_in_panic(self, tried: frozenset[Endpoint]) -> Lease | None:
+    def admit_in_panic(self, tried: frozenset[Endpoint], demand: Demand, now: float) -> Lease | None:
         """Lease a slot of an endpoint that is not ready but accepts connections."""
         usable = [e for e in self.endpoints if e.usable_in_panic and e not in tried]
         endpoint = least_inflight(usable, self._roll)
-        return None if endpoint is None else self._lease(endpoint)
+        return None if endpoint is None else self._lease(endpoint, demand, now)
 
     def leave(self, waiter: Waiter) -> None:
         """Give up a place in the queue."""
         self._queue.pop(waiter, None)
+
+    def spoke(self, lease: Lease, now: float) -> None:
+        """Take note of a lease's first byte of an answer's body."""
+        if self._speech is not None:
+            self._speech.spoke(lease, now)
 
     def release(self, lease: Lease, outcome: Outcome, now: float) -> Sequence[Event]:
         """End a lease, learn from its outcome, and hand the slot on."""
@@ -91,6 +108,8 @@ class Pool:
         lease.released = True
         endpoint = lease.endpoint
         endpoint.inflight -= 1
+        if self._speech is not None:
+            self._speech.released(lease, outcome, now)
         if outcome is SUCCEEDED:
             if endpoint.outlier.errors:
                 endpoint.outlier.succeed()
@@ -100,7 +119,7 @@ class Pool:
         elif outcome is Outcome.REFUSED:
             endpoint.health.refuse()
             self._refresh()
-        return self._settle(lost=not endpoint.ready) if self._queue else ()
+        return self._settle(now, lost=not endpoint.ready) if self._queue else ()
 
     def observe(self, endpoint: Endpoint, result: ProbeResult, now: float) -> tuple[bool, Sequence[Event]]:
         """Take a probe's result; return whether the endpoint's health flipped, and what follows."""
@@ -109,24 +128,26 @@ class Pool:
             return False, ()
         flipped = endpoint.health.observe(result)
         self._refresh()
-        return flipped, self._settle()
+        return flipped, self._settle(now)
 
-    def enable(self, endpoint: Endpoint, *, enabled: bool) -> Sequence[Event]:
+    def enable(self, endpoint: Endpoint, now: float, *, enabled: bool) -> Sequence[Event]:
         """Let an endpoint take leases, or drain it."""
         endpoint.enabled = enabled
         self._refresh()
-        return self._settle()
+        return self._settle(now)
 
     def join(self, endpoint: Endpoint) -> None:
         """Take in an endpoint; it serves after its first good probe."""
         self.endpoints.append(endpoint)
         self._refresh()
 
-    def remove(self, endpoint: Endpoint) -> Sequence[Event]:
+    def remove(self, endpoint: Endpoint, now: float) -> Sequence[Event]:
         """Forget an endpoint; its open leases end by themselves."""
         self.endpoints.remove(endpoint)
+        if self._speech is not None:
+            self._speech.forget(endpoint)
         self._refresh()
-        return self._settle()
+        return self._settle(now)
 
     def tick(self, now: float) -> Sequence[Event]:
         """Let time pass: ejections end, and who has waited too long is told."""
@@ -136,21 +157,23 @@ class Pool:
             for endpoint in ended:
                 endpoint.limit = 1
             self._refresh()
-        expired: list[Event] = []
-        for waiter in self._queue:
-            if now - waiter.since < self.settings.queue.timeout_s:
-                break  # in order of arrival: nobody behind has waited longer
-            expired.append(Expired(waiter))
+        expired: list[Event] = [Expired(waiter) for waiter in self._queue if now >= waiter.until]
         for event in expired:
             del self._queue[event.waiter]
-        return [*expired, *self._settle()] if ended else expired
+        return [*expired, *self._settle(now)] if ended else expired
 
-    def _lease(self, endpoint: Endpoint) -> Lease:
+    def _lease(self, endpoint: Endpoint, demand: Demand, now: float) -> Lease:
         endpoint.inflight += 1
-        return Lease(self, endpoint)
+        lease = Lease(self, endpoint, demand, now)
+        if self._speech is not None:
+            self._speech.leased(lease, now)
+        return lease
 
-    def _choose(self, tried: frozenset[Endpoint]) -> Endpoint | None:
-        return least_inflight([e for e in self._ready if e not in tried] if tried else self._ready, self._roll)
+    def _choose(self, tried: frozenset[Endpoint], now: float) -> Endpoint | None:
+        endpoints = [endpoint for endpoint in self._ready if endpoint not in tried] if tried else self._ready
+        if self._speech is not None:
+            return self._speech.choose(endpoints, now)
+        return least_inflight(endpoints, self._roll)
 
     def _eject(self, endpoint: Endpoint, now: float) -> None:
         ejected = sum(other.outlier.ejected for other in self.endpoints)
@@ -161,19 +184,22 @@ class Pool:
     def _refresh(self) -> None:
         self._ready = [endpoint for endpoint in self.endpoints if endpoint.ready]
 
-    def _settle(self, *, lost: bool = True) -> list[Event]:
+    def _settle(self, now: float, *, lost: bool = True) -> list[Event]:
         """Hand free slots to waiters in order; send away those whom no ready endpoint may serve.
 
         Unless an endpoint may have been `lost`, nobody is to be sent away, and the first who must wait ends the search.
         """
         events: list[Event] = []
         full = False
-        for waiter in self._queue:
+        waiters: Collection[Waiter] = self._queue
+        if self._speech is not None:
+            waiters = self._speech.order(waiters, sum(endpoint.limit for endpoint in self._ready), now)
+        for waiter in waiters:
             if full and not waiter.tried:
                 continue
-            endpoint = self._choose(waiter.tried)
+            endpoint = self._choose(waiter.tried, now)
             if endpoint is not None:
-                events.append(Granted(waiter, self._lease(endpoint)))
+                events.append(Granted(waiter, self._lease(endpoint, waiter.demand, now)))
             elif not self.can_serve(waiter.tried):
                 events.append(Displaced(waiter))
             elif not waiter.tried:

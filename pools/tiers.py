@@ -6,6 +6,7 @@ Must not know endpoints' states but through their pool.
 from collections.abc import Sequence
 
 from pools.admission import Lease, Refusal, Waiter
+from pools.demand import UNKNOWN, Demand
 from pools.endpoint import Endpoint
 from pools.pool import NOBODY, Pool
 
@@ -30,20 +31,22 @@ class Tiers:
         """Whether every tier's first round of probes is over."""
         return all(pool.probed for pool in self.pools)
 
-    def admit(self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY) -> Lease | Waiter | Refusal:
+    def admit(
+        self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY, demand: Demand = UNKNOWN
+    ) -> Lease | Waiter | Refusal:
         """Admit to the first tier that can serve; in panic, to any endpoint that accepts connections."""
         refusal = Refusal.NO_ENDPOINT
         for pool in self.pools:
-            admission = pool.admit(owner, now, tried)
+            admission = pool.admit(owner, now, tried, demand)
             if type(admission) is Lease:
                 return admission
             if not isinstance(admission, Refusal):
                 return admission
-            if admission is Refusal.QUEUE_FULL:
+            if admission is not Refusal.NO_ENDPOINT:
                 refusal = admission
         if refusal is Refusal.NO_ENDPOINT and not self.ready:
             for pool in self.pools:
-                lease = pool.admit_in_panic(tried)
+                lease = pool.admit_in_panic(tried, demand, now)
                 if lease is not None:
                     return lease
         return refusal

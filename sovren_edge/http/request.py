@@ -8,8 +8,9 @@ Must not know connections, endpoints or clocks. Rules: RFC 9110 section 7.6, RFC
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 
 import httptools
 
@@ -74,6 +75,10 @@ class RequestHead:
     start: bytes = b""
     # Whether somebody trusted has said already by which scheme the request came.
     scheme_known: bool = False
+    # What X-Sovren-* fields say, by their names in lower case; they are for us and go no further.
+    told: Mapping[bytes, bytes] = MappingProxyType({})
+    # Whether it came from an address that is believed.
+    trusted: bool = False
 
     def __init__(self, method: str, minor: int, *, keep_alive: bool) -> None:
         self.method = method
@@ -106,6 +111,7 @@ class _Fields:
     nominated: tuple[bytes, ...] = ()
     forwarded_for: bytes = b""
     forwarded: frozenset[bytes] = frozenset()
+    told: Mapping[bytes, bytes] = MappingProxyType({})
 
     def __init__(self, minor: int, *, trusted: bool) -> None:
         self.minor = minor
@@ -159,6 +165,7 @@ def _make_head(method: bytes, host: bytes, target: bytes, fields: _Fields) -> Re
     request.bodiless = not fields.length and not fields.chunked
     if fields.upgrade and fields.minor and request.bodiless and b"upgrade" in fields.nominated:
         request.upgrade = fields.upgrade
+    request.told, request.trusted = fields.told, fields.trusted
     request.scheme_known = b"x-forwarded-proto" in fields.forwarded
     request.start = _start(request, fields)
     return request
@@ -190,6 +197,8 @@ def _read_fields(head: bytes, at: int, minor: int, *, trusted: bool) -> _Fields:
         elif name == b"content-length":
             fields.length = _read_length(match[2].rstrip(b" \t"))
             continue
+        elif name.startswith(b"x-sovren-"):
+            fields.told = {**fields.told, name: match[2].rstrip(b" \t")}
         elif trusted and name.startswith((b"x-forwarded-", b"forwarded", b"x-real-ip")):
             fields.forwarded |= {name}
             continue

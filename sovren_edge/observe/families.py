@@ -104,6 +104,10 @@ def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
         "pool_queue_wait_seconds", "How long requests waited for a slot.", ("pool",),
         [((p.name,), p.stats.queue_wait) for p in pools],
     )  # fmt: skip
+    yield _histogram(
+        "pool_estimate_error_seconds", "How far the expected duration of a lease for speech was from the real one.",
+        ("pool",), [((p.name,), p.stats.estimate_error) for p in pools],
+    )  # fmt: skip
     yield _counter("pool_refusals", "Requests refused, by reason.", ("pool", "reason"), [
         ((p.name, reason), count) for p in pools for reason, count in p.stats.refusals.items()
     ])  # fmt: skip

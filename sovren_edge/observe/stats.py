@@ -101,5 +101,7 @@ class PoolStats:
     def __init__(self) -> None:
         self.endpoints: defaultdict[str, EndpointStats] = defaultdict(EndpointStats)
         self.queue_wait = Histogram()
+        # How far a lease's estimated duration was from the real one.
+        self.estimate_error = Histogram()
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.retries = 0

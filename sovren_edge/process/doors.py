@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from aiohttp import hdrs, web
 
+from pools.demand import Demand
 from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.acceptor import Acceptor, Entrance, Serve, accepting
@@ -24,6 +25,7 @@ from sovren_edge.errors import StartupError
 from sovren_edge.handler import Handler, Routes
 from sovren_edge.handler.application import build_application
 from sovren_edge.handler.guard import Observe, request_id
+from sovren_edge.http.request import RequestHead
 from sovren_edge.limits import Descriptors, Limits
 from sovren_edge.listener import Check, OwnPages
 from sovren_edge.observe.registry import Metrics, Source
@@ -33,6 +35,7 @@ from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.metrics import ListenerCollector, PoolsCollector, describe_pool
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.timeouts import KINDS as TIMEOUTS
+from sovren_edge.speech.reading import read_demand
 from sovren_edge.tls import Certificate
 
 METHODS = hdrs.METH_ALL
@@ -130,11 +133,26 @@ async def _open_relayed(
     shared.sources.append(own)
     allow, trusted = Networks(listener.settings.allow), Networks(shared.config.edge.trusted)
     scheme = b"http" if listener.settings.tls is None else b"https"
-    door = Door(listener.name, tiers, pages, allow, trusted, stats, alone=not tiers.pools, scheme=scheme)
+    door = Door(
+        listener.name,
+        tiers,
+        pages,
+        allow,
+        trusted,
+        stats,
+        alone=not tiers.pools,
+        scheme=scheme,
+        read_demand=_reader(tiers),
+    )
     entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
     async with accepting(entrance) as acceptor:
         shared.acceptors.append(acceptor)
         yield
+
+
+def _reader(tiers: Tiers) -> Callable[[RequestHead, bytes, str], Demand] | None:
+    """Return what reads requests, where a pool can make use of it."""
+    return read_demand if any(pool.settings.kind == "speech" for pool in tiers.pools) else None
 
 
 def _entrance(

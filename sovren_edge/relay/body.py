@@ -34,6 +34,11 @@ class RequestBody:
             return self._length
         return self.received if self.complete else None
 
+    @property
+    def whole(self) -> bytes:
+        """The body, where all of it is kept; otherwise nothing."""
+        return b"".join(self._pieces) if self.kept and self.complete else b""
+
     def take(self, pieces: list[bytes]) -> list[bytes]:
         """Take what came; return what is to be written now."""
         self.received += sum(map(len, pieces))

@@ -7,6 +7,7 @@ before a slot is held. Must not know how bytes are read off either connection.
 from typing import TYPE_CHECKING
 
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
+from pools.demand import UNKNOWN
 from pools.health import OURS
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
@@ -33,9 +34,9 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_attempts", "_body", "_connecting", "_door", "_downstream", "_ended", "_endpoint", "_expects", "_idle_s",
-        "_lease", "_queue_s", "_relay", "_reply", "_request", "_request_id", "_sent_at", "_started_at", "_stats",
-        "_total_at", "_upstream", "_waiter",
+        "_attempts", "_body", "_connecting", "_demand", "_door", "_downstream", "_ended", "_endpoint", "_expects",
+        "_idle_s", "_lease", "_queue_s", "_relay", "_reply", "_request", "_request_id", "_sent_at", "_started_at",
+        "_stats", "_total_at", "_upstream", "_waiter",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,7 @@ class Exchange:
         self._body = NO_BODY if request.bodiless else RequestBody(request, relay.settings.kept_body_limit)
         self._expects = request.expects
         self._attempts = Attempts()
+        self._demand = UNKNOWN
         self._endpoint = ""
         self._waiter: Waiter | None = None
         self._queue_s = self._sent_at = 0.0
@@ -69,7 +71,7 @@ class Exchange:
         if whole:
             self._body.take_whole(whole)
         if self._body.complete:
-            self._admit(self._started_at)
+            self._ask(self._started_at)
         elif self._body.kept:
             # However slowly it drips, a body that is kept holds memory, and has no slot yet.
             self._wait_until(self._started_at + self._relay.settings.body_timeout_s)
@@ -99,7 +101,7 @@ class Exchange:
             return  # a slot has been asked for, and what is kept is sent when it comes
         now = self._relay.now()
         if not self._body.streaming:
-            self._admit(now)
+            self._ask(now)
         elif self._upstream is not None:
             self._upstream.writelines(last)
             if not self._reply.status:
@@ -112,7 +114,7 @@ class Exchange:
     def _hold_body(self) -> None:
         """Read no more of a large body before a slot is held."""
         self._downstream.pause(paused=True)
-        self._admit(self._relay.now())
+        self._ask(self._relay.now())
 
     def _continue(self) -> None:
         if self._expects:
@@ -136,8 +138,13 @@ class Exchange:
             self._relay.stats_of(pool).refusals[refusal] += 1
         self._fail(problems.refused(refusal, self._relay.roll(problems.RETRY_AFTER_S)), Outcome.LEFT)
 
+    def _ask(self, now: float) -> None:
+        if self._door.read_demand is not None:
+            self._demand = self._door.read_demand(self._request, self._body.whole, self._downstream.address)
+        self._admit(now)
+
     def _admit(self, now: float) -> None:
-        admission = self._door.tiers.admit(self, now, self._attempts.tried)
+        admission = self._door.tiers.admit(self, now, self._attempts.tried, self._demand)
         if isinstance(admission, Lease):
             self._attempt(admission, now)
         elif isinstance(admission, Waiter):
@@ -216,6 +223,9 @@ class Exchange:
             self._stats.attempts[outcome] += 1
             if outcome is SUCCEEDED:
                 self._stats.duration.observe(now - self._started_at)
+                if lease.estimate_s:
+                    error_s = abs(now - lease.since - lease.estimate_s)
+                    self._relay.stats_of(lease.pool).estimate_error.observe(error_s)
         self._relay.release(lease, outcome, now)
 
     # --- the answer: told by the upstream connection
@@ -273,6 +283,8 @@ class Exchange:
         """Take note of the first bytes of the answer's body."""
         if self._reply.status < SERVER_ERROR and self._stats is not None:
             self._stats.ttfa.observe(now - self._started_at)
+            if self._lease is not None:
+                self._lease.pool.spoke(self._lease, now)
 
     def _moved(self, now: float) -> None:
         """Take note that bytes came from the endpoint."""
@@ -346,6 +358,8 @@ class Exchange:
     def caller_paused(self, *, paused: bool) -> None:
         """Read no more from the endpoint while the caller is slow to read."""
         if self._upstream is not None:
+            if self._lease is not None:
+                self._lease.held_back = True
             self._upstream.pause(paused=paused)
             self._wait_until(self._relay.now() + self._relay.settings.idle_timeout_s)
 

@@ -11,6 +11,7 @@ RETRY_AFTER_S = 3
 
 _REFUSALS = {
     Refusal.QUEUE_FULL: "Every slot is taken and the queue is full.",
+    Refusal.TOO_LATE: "No slot is expected to become free before the request's deadline.",
     Refusal.QUEUE_TIMEOUT: "No slot became free in time.",
     Refusal.NO_ENDPOINT: "No endpoint of this service is ready.",
 }

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pools.admission import Event, Expired, Granted, Lease, Outcome, Refusal
+from pools.demand import Demand
 from pools.endpoint import Endpoint
 from pools.health import ProbeResult
 from pools.pool import Pool
@@ -53,6 +54,8 @@ class Door:
     # A door without tiers has pages only.
     alone: bool = False
     scheme: bytes = b"http"
+    # Reads what a request asks for, from its head, its body where that is kept, and the caller's address.
+    read_demand: Callable[[RequestHead, bytes, str], Demand] | None = None
 
 
 class Owner(Protocol):

@@ -3,6 +3,7 @@
 import pytest
 
 from pools.admission import Displaced, Expired, Granted, Lease, Outcome, Refusal
+from pools.demand import UNKNOWN
 from pools.settings import ProbeSettings
 from tests.pools.building import BAD, GOOD, REFUSED, TIMED_OUT, lease, lease_granted, make_endpoint, make_pool, wait
 
@@ -144,9 +145,9 @@ def test_whom_no_ready_endpoint_may_serve_is_sent_away_from_any_place(how: str) 
     wait(pool)
     picky = wait(pool, tried=[a])
     events = {
-        "drained": lambda: pool.enable(b, enabled=False),
+        "drained": lambda: pool.enable(b, 0.0, enabled=False),
         "refused": lambda: pool.release(on_b, Outcome.REFUSED, 0.0),
-        "removed": lambda: pool.remove(b),
+        "removed": lambda: pool.remove(b, 0.0),
     }[how]()
     assert events == [Displaced(picky)]
     assert pool.waiting == 1
@@ -157,11 +158,11 @@ def test_draining_ends_no_lease_and_gives_none() -> None:
     a, b = make_endpoint("a"), make_endpoint("b")
     pool = make_pool(a, b)
     held = lease(pool, tried=[b])
-    assert pool.enable(a, enabled=False) == []
+    assert pool.enable(a, 0.0, enabled=False) == []
     assert lease(pool).endpoint is b
     waiter = wait(pool)
     assert pool.release(held, Outcome.SUCCEEDED, 0.0) == []
-    granted = pool.enable(a, enabled=True)
+    granted = pool.enable(a, 0.0, enabled=True)
     assert lease_granted(granted).endpoint is a
     assert granted[0].waiter is waiter
 
@@ -178,7 +179,7 @@ def test_endpoints_come_and_go() -> None:
     assert flipped
     assert lease_granted(events).endpoint is b
     assert events[0].waiter is waiter
-    assert pool.remove(a) == []
+    assert pool.remove(a, 0.0) == []
     assert pool.inflight == 1
     assert pool.release(held, Outcome.SUCCEEDED, 2.0) == ()
     assert a.inflight == 0
@@ -212,7 +213,15 @@ def test_in_panic_slots_are_hard_too() -> None:
     a = make_endpoint()
     pool = make_pool(a, ready=False)
     pool.observe(a, BAD, 0.0)
-    assert pool.admit_in_panic(frozenset({a})) is None
-    held = pool.admit_in_panic(frozenset())
+    assert pool.admit_in_panic(frozenset({a}), UNKNOWN, 0.0) is None
+    held = pool.admit_in_panic(frozenset(), UNKNOWN, 0.0)
     assert isinstance(held, Lease)
-    assert pool.admit_in_panic(frozenset()) is None
+    assert pool.admit_in_panic(frozenset(), UNKNOWN, 0.0) is None
+
+
+def test_nothing_is_learned_of_requests_that_are_no_speech() -> None:
+    """Their first byte changes nothing."""
+    pool = make_pool(make_endpoint())
+    held = lease(pool)
+    pool.spoke(held, 5.0)
+    assert pool.release(held, Outcome.SUCCEEDED, 6.0) == ()

@@ -119,14 +119,14 @@ class PoolsMachine(RuleBasedStateMachine):
     def enable(self, data: st.DataObject, *, enabled: bool) -> None:
         """Drain an endpoint, or take it back."""
         pool, endpoint = self.pick(data)
-        self.take(pool.enable(endpoint, enabled=enabled))
+        self.take(pool.enable(endpoint, self.now, enabled=enabled))
 
     @rule()
     def recover(self) -> None:
         """Have every endpoint found well, and taken back."""
         for pool in self.tiers.pools:
             for endpoint in pool.endpoints:
-                self.take(pool.enable(endpoint, enabled=True))
+                self.take(pool.enable(endpoint, self.now, enabled=True))
                 for _ in range(endpoint.probe.rise):
                     self.take(pool.observe(endpoint, GOOD, self.now)[1])
 
@@ -143,7 +143,7 @@ class PoolsMachine(RuleBasedStateMachine):
         """Forget an endpoint, whatever it is doing."""
         pool, endpoint = self.pick(data)
         if len(pool.endpoints) > 1:
-            self.take(pool.remove(endpoint))
+            self.take(pool.remove(endpoint, self.now))
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.9, 5.0, 31.0, 331.0]))
     def pass_time(self, seconds: float) -> None:
@@ -221,7 +221,7 @@ class PoolsMachine(RuleBasedStateMachine):
                 assert not any(usable(endpoint, waiter.tried) for endpoint in waiter.pool.endpoints)
             else:
                 assert isinstance(event, Expired)
-                assert self.now - waiter.since >= TIMEOUT_S
+                assert self.now >= waiter.until >= waiter.since + TIMEOUT_S
 
     def seal(self, waiter: Waiter, fate: str) -> None:
         """Note a waiter's one fate."""

@@ -51,7 +51,7 @@ def test_a_pool_counts_every_request_it_is_asked_for() -> None:
     pool = make_pool(a)
     pool.tick(0.0)
     lease(pool)
-    pool.enable(a, enabled=False)
+    pool.enable(a, 0.0, enabled=False)
     pool.admit("caller", 0.0)
     assert pool.budget.requests == 2
     pool.tick(1000.0)

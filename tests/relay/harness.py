@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from types import SimpleNamespace
+from typing import Literal
 
 from pools.admission import Refusal
 from pools.endpoint import Endpoint
@@ -22,6 +23,7 @@ from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.settings import RelaySettings
+from sovren_edge.speech.reading import read_demand
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 EVERYBODY = Networks([ip_network("127.0.0.0/8")])
@@ -160,9 +162,12 @@ def make_pool(
     repeatable: bool = False,
     queue: QueueSettings | None = None,
     ready: bool = True,
+    kind: Literal["speech", "generic"] = "generic",
 ) -> Pool:
     """Make a pool of loopback endpoints that are ready at once."""
-    settings = PoolSettings(endpoints=("set:1",), slots=slots, repeatable=repeatable, queue=queue or QueueSettings())
+    settings = PoolSettings(
+        endpoints=("set:1",), kind=kind, slots=slots, repeatable=repeatable, queue=queue or QueueSettings()
+    )
     endpoints = [Endpoint(f"127.0.0.1:{port}", "127.0.0.1", port, slots) for port in ports]
     pool = Pool(name, settings, endpoints, roll=lambda _n: 0, jitter=lambda: 0.5)
     for endpoint in endpoints:
@@ -196,7 +201,8 @@ async def front(
         tiers = Tiers(pools)
         stats = ListenerStats("door", "door")
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
-        door = Door("door", tiers, pages, allow, trusted, stats)
+        reader = read_demand if any(pool.settings.kind == "speech" for pool in pools) else None
+        door = Door("door", tiers, pages, allow, trusted, stats, read_demand=reader)
         server = await loop.create_server(lambda: Downstream(relay, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)
         sweeper = group.create_task(relay.run())
         made = Front(relay, door, list(pools), server.sockets[0].getsockname()[1], lines)

@@ -203,7 +203,7 @@ async def test_others_get_their_turn_between_a_caller_s_many_small_pieces(rude: 
     """All of it is answered, and other callers are served meanwhile."""
     async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port])) as edge:
         if b"/down" in rude:
-            edge.pools[0].enable(edge.pools[0].endpoints[0], enabled=False)
+            edge.pools[0].enable(edge.pools[0].endpoints[0], edge.relay.now(), enabled=False)
         reader, writer = await edge.connect()
         writer.write(rude)
         polite = 0

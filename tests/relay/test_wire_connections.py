@@ -38,7 +38,7 @@ async def test_what_is_left_of_a_body_after_an_early_answer_is_no_request(framin
 async def test_an_expectation_that_nobody_can_meet() -> None:
     """A large body is not asked for before somebody can take it."""
     pool = make_pool("p", [1], ready=False)
-    pool.enable(pool.endpoints[0], enabled=False)
+    pool.enable(pool.endpoints[0], 0.0, enabled=False)
     async with front(pool) as edge:
         answer = await edge.call(
             b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n" + SMUGGLED

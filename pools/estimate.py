@@ -1,0 +1,82 @@
+"""Owns what a request for speech will cost: learned from those that ended, per endpoint and voice.
+
+The cost is a line, `first_s + characters / rate`, fitted by least squares with a weight that fades from one observation
+to the next. Must not know leases or queues.
+"""
+
+from dataclasses import dataclass
+
+# An observation's weight after fifty others is about a third.
+FADE = 0.98
+# What a line needs before it is believed: until then its parent is asked.
+ENOUGH = 5.0
+VOICES = 1000
+LEAST_S, MOST_S = 0.001, 600.0
+# What is believed of speech before anybody has spoken: two observations, in characters and seconds.
+BELIEFS = ((0.0, 0.05), (1200.0, 1.05))
+
+
+@dataclass(slots=True)
+class Line:
+    """A fading least-squares fit of seconds over characters."""
+
+    weight: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+
+    def observe(self, characters: float, seconds: float) -> None:
+        """Take one that has ended."""
+        self.weight = self.weight * FADE + 1
+        self.x = self.x * FADE + characters
+        self.y = self.y * FADE + seconds
+        self.xx = self.xx * FADE + characters * characters
+        self.xy = self.xy * FADE + characters * seconds
+
+    def seconds(self, characters: float) -> float:
+        """Return what so many characters cost; there must have been an observation."""
+        spread = self.weight * self.xx - self.x * self.x
+        # Texts that are all alike say nothing about the slope.
+        slope = (self.weight * self.xy - self.x * self.y) / spread if spread > 1e-6 * self.xx * self.weight else 0.0
+        slope = max(slope, 0.0)
+        first = max((self.y - slope * self.x) / self.weight, 0.0)
+        return first + slope * characters
+
+
+class Estimates:
+    """Lines of one pool: one for all, one for each endpoint, and one for each endpoint and voice (at most 1,000)."""
+
+    def __init__(self) -> None:
+        self._all = Line()
+        self._endpoints: dict[str, Line] = {}
+        self._voices: dict[tuple[str, str], Line] = {}
+        for characters, seconds in BELIEFS:
+            self._all.observe(characters, seconds)
+
+    def seconds(self, characters: float | None, endpoint: str = "", voice: str = "") -> float:
+        """Return the seconds that a text will take; of an unreadable one (None), the running mean."""
+        line = self._voices.get((endpoint, voice))
+        if line is None or line.weight < ENOUGH:
+            line = self._endpoints.get(endpoint)
+            if line is None or line.weight < ENOUGH:
+                line = self._all
+        length = line.x / line.weight if characters is None else characters
+        return min(max(line.seconds(length), LEAST_S), MOST_S)
+
+    def observe(self, characters: float, seconds: float, endpoint: str, voice: str) -> None:
+        """Learn from a text that was spoken to its end."""
+        key = (endpoint, voice)
+        line = self._voices.get(key)
+        if line is None:
+            if len(self._voices) >= VOICES:
+                del self._voices[next(iter(self._voices))]
+            line = self._voices[key] = Line()
+        for one in (line, self._endpoints.setdefault(endpoint, Line()), self._all):
+            one.observe(characters, seconds)
+
+    def forget(self, endpoint: str) -> None:
+        """Forget an endpoint that has left the pool."""
+        self._endpoints.pop(endpoint, None)
+        for key in [key for key in self._voices if key[0] == endpoint]:
+            del self._voices[key]

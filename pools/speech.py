@@ -1,0 +1,163 @@
+"""Owns what a pool of speech engines prefers: which endpoint serves a text, and which text is served first.
+
+Must not know how slots are counted, nor probes. Its reasons are told in docs/balancing.md.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from math import ceil, exp, inf
+
+from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
+from pools.balancer import Roll
+from pools.demand import Demand, Priority
+from pools.endpoint import Endpoint
+from pools.estimate import Estimates
+
+# How much earlier or later than others a class stands in the queue.
+SHIFT_S = {Priority.INTERACTIVE: -0.5, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
+# What is seen of an endpoint fades by this time constant; so does whoever has asked for something.
+FADE_S = 10.0
+# What each error of the last seconds counts for: as if so much more work were before it.
+ERROR_S = 1.0
+CALLERS = 10_000
+FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
+
+
+@dataclass(slots=True)
+class Load:
+    """What one endpoint is doing, and how it has done lately."""
+
+    leases: dict[Lease, None] = field(default_factory=dict)
+    _ttfa_s: float = 0.0
+    _errors: float = 0.0
+    _seen_at: float = 0.0
+
+    def remaining_s(self, now: float) -> float:
+        """Return the seconds of work that its leases are expected to need still."""
+        return sum([max(0.0, lease.since + lease.estimate_s - now) for lease in self.leases])
+
+    def cost_s(self, now: float) -> float:
+        """Return how late a text would begin to be heard: work before it, recent times to first audio, errors."""
+        return self.remaining_s(now) + self._ttfa_s + ERROR_S * self._errors * self._fading(now)
+
+    def spoke(self, seconds: float, now: float) -> None:
+        """Take a time to first audio."""
+        # A peak is believed at once, and what is better only with time.
+        fading = self._fade(now)
+        self._ttfa_s = seconds if seconds > self._ttfa_s else self._ttfa_s * fading + seconds * (1 - fading)
+
+    def failed(self, now: float) -> None:
+        """Take an error."""
+        self._fade(now)
+        self._errors += 1
+
+    def _fading(self, now: float) -> float:
+        return exp((self._seen_at - now) / FADE_S)
+
+    def _fade(self, now: float) -> float:
+        fading = self._fading(now)
+        self._errors *= fading
+        self._seen_at = now
+        return fading
+
+
+class Speech:
+    """Shortest first, but nobody for long behind others, and nobody with more than a share while others wait."""
+
+    def __init__(self, overdue_s: float, roll: Roll) -> None:
+        self.estimates = Estimates()
+        self._overdue_s = overdue_s
+        self._roll = roll
+        self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
+        self._inflight: Counter[str] = Counter()
+        # When each caller last asked, in that order: who has asked lately keeps a place in the queue.
+        self._asked_at: dict[str, float] = {}
+
+    def estimate_s(self, demand: Demand, endpoint: str = "") -> float:
+        """Return what a text will cost at an endpoint, or at any."""
+        return self.estimates.seconds(demand.characters, endpoint, demand.voice)
+
+    def choose(self, endpoints: Iterable[Endpoint], now: float) -> Endpoint | None:
+        """Return the endpoint with a free slot that will speak first: with little work before it, and prompt lately."""
+        best: list[Endpoint] = []
+        least = inf
+        for endpoint in endpoints:
+            if endpoint.free <= 0:
+                continue
+            cost = self._loads[endpoint].cost_s(now)
+            if cost < least:
+                best, least = [endpoint], cost
+            elif cost == least:
+                best.append(endpoint)
+        if len(best) > 1:
+            return best[self._roll(len(best))]
+        return best[0] if best else None
+
+    def order(self, waiters: Collection[Waiter], slots: int, now: float) -> list[Waiter]:
+        """Return waiters in the order in which they are to be served, where there are so many slots in all."""
+        callers = {waiter.demand.caller for waiter in waiters} | set(self._inflight)
+        share = ceil(slots / len(callers)) if callers else slots
+
+        def place(waiter: Waiter) -> tuple[bool, bool, float]:
+            return self._inflight[waiter.demand.caller] >= share, *self._place(waiter, now)
+
+        return sorted(waiters, key=place)
+
+    def _place(self, waiter: Waiter, now: float) -> tuple[bool, float]:
+        shift_s = SHIFT_S[waiter.demand.priority]
+        if now - waiter.since - shift_s >= self._overdue_s:
+            return False, waiter.since + shift_s
+        return True, waiter.estimate_s + shift_s
+
+    def refuse(
+        self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float
+    ) -> Refusal | None:
+        """Say why somebody should not even wait: half the queue is theirs already, or it would be too long."""
+        caller = waiter.demand.caller
+        self._see(caller, now)
+        mine = sum(other.demand.caller == caller for other in waiters)
+        if len(self._asked_at) > 1 and mine >= max(1, limit // 2):
+            return Refusal.QUEUE_FULL
+        return Refusal.TOO_LATE if now + self._wait_s(waiter, waiters, endpoints, now) > waiter.until else None
+
+    def _wait_s(self, waiter: Waiter, waiters: Iterable[Waiter], endpoints: Collection[Endpoint], now: float) -> float:
+        """Return the seconds until a slot is expected: all the work that is before this one, by all slots."""
+        mine = self._place(waiter, now)
+        ahead = sum(other.estimate_s for other in waiters if self._place(other, now) <= mine)
+        running = sum(self._loads[endpoint].remaining_s(now) for endpoint in endpoints)
+        return (running + ahead) / max(1, sum(endpoint.limit for endpoint in endpoints))
+
+    def leased(self, lease: Lease, now: float) -> None:
+        """Take note of a lease that has begun."""
+        lease.estimate_s = self.estimate_s(lease.demand, lease.endpoint.name)
+        self._loads[lease.endpoint].leases[lease] = None
+        self._inflight[lease.demand.caller] += 1
+        self._see(lease.demand.caller, now)
+
+    def spoke(self, lease: Lease, now: float) -> None:
+        """Take note of a lease's first audio."""
+        self._loads[lease.endpoint].spoke(now - lease.since, now)
+
+    def released(self, lease: Lease, outcome: Outcome, now: float) -> None:
+        """Take note of a lease that has ended, and learn from it."""
+        endpoint, demand = lease.endpoint, lease.demand
+        load = self._loads[endpoint]
+        del load.leases[lease]
+        self._inflight[demand.caller] -= 1
+        if not self._inflight[demand.caller]:
+            del self._inflight[demand.caller]
+        if outcome in FAULTS:
+            load.failed(now)
+        elif outcome is SUCCEEDED and demand.characters is not None and not lease.held_back:
+            self.estimates.observe(demand.characters, now - lease.since, endpoint.name, demand.voice)
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """Forget what was learned of an endpoint that has left; its open leases end as they would."""
+        self.estimates.forget(endpoint.name)
+
+    def _see(self, caller: str, now: float) -> None:
+        self._asked_at.pop(caller, None)
+        self._asked_at[caller] = now
+        while now - self._asked_at[oldest := next(iter(self._asked_at))] > FADE_S or len(self._asked_at) > CALLERS:
+            del self._asked_at[oldest]

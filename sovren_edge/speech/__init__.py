@@ -1,0 +1,1 @@
+"""What is special about speech: reading a request for it."""

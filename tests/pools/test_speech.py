@@ -1,0 +1,298 @@
+"""Which endpoint speaks, and which text is spoken first."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pools.admission import Granted, Lease, Outcome, Refusal, Waiter
+from pools.demand import UNKNOWN, Demand, Priority
+from pools.endpoint import Endpoint
+from pools.pool import Pool
+from pools.settings import PoolSettings, QueueSettings
+from pools.speech import CALLERS, FADE_S, Speech
+from pools.tiers import Tiers
+from tests.pools.building import GOOD, first_of, make_endpoint
+
+OVERDUE_S = 0.7
+
+
+def speech_pool(*endpoints: Endpoint, limit: int = 8, timeout_s: float = 30.0) -> Pool:
+    """Make a pool for speech whose endpoints are ready at time 0."""
+    queue = QueueSettings(limit=limit, timeout_s=timeout_s)
+    settings = PoolSettings(endpoints=("set:1",), kind="speech", overdue_s=OVERDUE_S, queue=queue)
+    pool = Pool("pool", settings, endpoints, first_of, float)
+    for endpoint in endpoints:
+        pool.observe(endpoint, GOOD, 0.0)
+    return pool
+
+
+def text(characters: float | None, caller: str = "ann", **more: object) -> Demand:
+    """Ask for a text of a length."""
+    return replace(Demand(characters, "alloy", caller), **more)  # type: ignore[arg-type]  # fields by name
+
+
+def admit(pool: Pool, demand: Demand, now: float = 0.0) -> Lease | Waiter | Refusal:
+    """Ask for a slot; the owner is the demand."""
+    return pool.admit(demand, now, demand=demand)
+
+
+def take(pool: Pool, demand: Demand = UNKNOWN, now: float = 0.0) -> Lease:
+    """Take a slot that must be free."""
+    lease = admit(pool, demand, now)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def queue(pool: Pool, *demands: Demand, now: float = 0.0) -> None:
+    """Have texts wait."""
+    for demand in demands:
+        assert isinstance(admit(pool, demand, now), Waiter)
+
+
+def served(pool: Pool, lease: Lease, now: float, steps: int = 1) -> list[object]:
+    """Free a slot again and again; return who got it, in turn."""
+    found = []
+    for _ in range(steps):
+        (event,) = pool.release(lease, Outcome.LEFT, now)
+        assert isinstance(event, Granted)
+        lease = event.lease
+        found.append(event.waiter.owner)
+    return found
+
+
+def test_the_shortest_text_is_served_first() -> None:
+    """Whoever came before."""
+    pool = speech_pool(make_endpoint())
+    lease = take(pool)
+    texts = [text(900), text(20), text(None), text(300)]
+    queue(pool, *texts)
+    # One that cannot be read costs the mean of what is believed: 600 characters.
+    assert served(pool, lease, 0.1, 4) == [texts[1], texts[3], texts[2], texts[0]]
+
+
+def test_who_has_waited_long_goes_before_all_others() -> None:
+    """The oldest first."""
+    pool = speech_pool(make_endpoint())
+    lease = take(pool)
+    old, older = text(800), text(900)
+    queue(pool, older, now=0.0)
+    queue(pool, old, now=0.1)
+    queue(pool, text(10), now=0.9)
+    assert served(pool, lease, 1.0, 3) == [older, old, text(10)]
+
+
+def test_a_class_shifts_its_callers_place() -> None:
+    """Interactive before standard before bulk, but a short text may still go before a very long one."""
+    pool = speech_pool(make_endpoint())
+    lease = take(pool)
+    bulk, standard, soon = (text(100, priority=priority) for priority in reversed(Priority))
+    endless = text(9000)
+    queue(pool, endless, bulk, standard, soon)
+    assert served(pool, lease, 0.1, 4) == [soon, standard, bulk, endless]
+
+
+def test_a_greedy_caller_waits_behind_the_others() -> None:
+    """With more than its share of slots, it is served when nobody else waits."""
+    endpoints = [make_endpoint(name) for name in "abcd"]
+    pool = speech_pool(*endpoints, limit=20)
+    leases = [take(pool, text(500, "greedy")) for _ in endpoints]
+    queue(pool, *(text(10, "greedy") for _ in range(3)))
+    queue(pool, text(800, "bob"))
+    owners = [served(pool, lease, 0.1)[0] for lease in leases[:3]]
+    # The first freed slot leaves the greedy with three of four, and its share is two.
+    assert owners == [text(800, "bob"), text(10, "greedy"), text(10, "greedy")]
+
+
+def test_nobody_gets_more_than_half_the_queue() -> None:
+    """While others have asked in the last seconds; alone, all of it."""
+    pool = speech_pool(make_endpoint(), limit=4, timeout_s=100.0)
+    take(pool, text(10, "greedy"))
+    queue(pool, *(text(10, "greedy") for _ in range(4)))
+    assert admit(pool, text(10, "greedy")) is Refusal.QUEUE_FULL
+    pool = speech_pool(make_endpoint(), limit=4, timeout_s=100.0)
+    take(pool, text(10, "bob"))
+    queue(pool, *(text(10, "greedy") for _ in range(2)), now=1.0)
+    assert admit(pool, text(10, "greedy"), 1.0) is Refusal.QUEUE_FULL
+    queue(pool, text(10, "greedy"), now=1.1 + FADE_S)
+
+
+def test_a_deadline_out_of_reach_is_refused_at_once() -> None:
+    """A wait that is expected to be longer than the caller's patience helps nobody."""
+    pool = speech_pool(make_endpoint(slots=2), timeout_s=10.0)
+    for _ in range(2):
+        take(pool, text(6000))
+    # Two of about five seconds are running on two slots.
+    assert admit(pool, text(10, patience_s=3.0)) is Refusal.TOO_LATE
+    queue(pool, text(10, patience_s=6.0))
+    queue(pool, text(10, patience_s=3.0), now=3.5)
+    assert len(pool.tick(5.9)) == 0
+    assert len(pool.tick(6.5)) == 2
+
+
+def test_a_longer_text_does_not_count_for_a_shorter_ones_wait() -> None:
+    """Only what goes before it does."""
+    pool = speech_pool(make_endpoint(), timeout_s=100.0)
+    take(pool, text(12))
+    queue(pool, text(12_000))
+    queue(pool, text(12, patience_s=1.0))
+    assert admit(pool, text(13_000, patience_s=5.0)) is Refusal.TOO_LATE
+
+
+def test_another_tier_serves_whom_the_first_would_keep_waiting() -> None:
+    """Though the first is ready."""
+    first, second = speech_pool(make_endpoint("a")), speech_pool(make_endpoint("b"))
+    tiers = Tiers([first, second])
+    take(first, text(12_000))
+    lease = tiers.admit("me", 0.0, demand=text(10, patience_s=2.0))
+    assert isinstance(lease, Lease)
+    assert lease.pool is second
+    assert tiers.admit("me", 0.0, demand=text(9000, patience_s=0.001)) is Refusal.TOO_LATE
+
+
+def test_the_least_remaining_work_is_chosen() -> None:
+    """Not the fewest leases: one long text is more than two short ones."""
+    a, b = make_endpoint("a", slots=3), make_endpoint("b", slots=3)
+    pool = speech_pool(a, b)
+    assert take(pool, text(1200)).endpoint is a
+    assert [take(pool, text(600)).endpoint for _ in range(3)] == [b, b, a]
+
+
+def test_work_that_lasts_longer_than_expected_counts_for_nothing_more() -> None:
+    """An estimate that was wrong must not make an endpoint look better than idle."""
+    a, b = make_endpoint("a", slots=3), make_endpoint("b", slots=3)
+    pool = speech_pool(a, b)
+    take(pool, text(100))
+    assert take(pool, text(100), 60.0).endpoint is a
+
+
+def test_a_late_first_audio_is_avoided_for_a_while() -> None:
+    """A peak is believed at once and fades slowly."""
+    a, b = make_endpoint("a", slots=3), make_endpoint("b", slots=3)
+    pool = speech_pool(a, b)
+    lease = take(pool, text(10))
+    assert lease.endpoint is a
+    pool.spoke(lease, 2.0)
+    pool.release(lease, Outcome.SUCCEEDED, 2.1)
+    assert take(pool, text(10), 2.2).endpoint is b
+    again = take(pool, text(10), 2.3)
+    assert again.endpoint is b, "two short texts there are still sooner"
+    for at in range(3, 60):
+        lease = a_lease(pool, a, b, float(at))
+        pool.spoke(lease, at + 0.01)
+        pool.release(lease, Outcome.SUCCEEDED, at + 0.1)
+    pool.release(again, Outcome.SUCCEEDED, 61.0)
+    assert take(pool, text(600), 120.0).endpoint is b, "which has never been late"
+    assert take(pool, text(10), 120.0).endpoint is a, "which is no longer"
+
+
+def a_lease(pool: Pool, wanted: Endpoint, other: Endpoint, now: float) -> Lease:
+    """Take a slot of one endpoint."""
+    lease = pool.admit("me", now, frozenset({other}), text(10))
+    assert isinstance(lease, Lease)
+    assert lease.endpoint is wanted
+    return lease
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.REFUSED])
+def test_a_fast_failure_does_not_look_attractive(outcome: Outcome) -> None:
+    """An endpoint that failed lately counts as if it had work to do."""
+    speech = Speech(OVERDUE_S, first_of)
+    a, b = make_endpoint("a", slots=3), make_endpoint("b", slots=3)
+    pool = speech_pool(a, b)
+    lease = Lease(pool, a, text(10), 0.0)
+    speech.leased(lease, 0.0)
+    speech.released(lease, outcome, 0.001)
+    assert speech.choose([a, b], 0.002) is b
+    busy = Lease(pool, b, text(600), 100.0)
+    speech.leased(busy, 100.0)
+    assert speech.choose([a, b], 100.0) is a
+
+
+def test_what_a_slow_reader_took_says_nothing_of_the_engine() -> None:
+    """Nor does one who left."""
+    pool = speech_pool(make_endpoint(slots=1))
+    before = take(pool, text(1000)).estimate_s
+    pool = speech_pool(make_endpoint(slots=1))
+    for held_back, outcome in ((True, Outcome.SUCCEEDED), (False, Outcome.LEFT)):
+        for at in range(20):
+            lease = take(pool, text(1000), float(at * 100))
+            lease.held_back = held_back
+            pool.release(lease, outcome, at * 100 + 50.0)
+    lease = take(pool, text(1000), 5000.0)
+    assert lease.estimate_s == before
+    pool.release(lease, Outcome.SUCCEEDED, 5050.0)
+    assert take(pool, text(1000), 5100.0).estimate_s > before
+
+
+def test_a_removed_endpoint_is_forgotten() -> None:
+    """What comes back under its name is new."""
+    a = make_endpoint("a")
+    pool = speech_pool(a)
+    before = take(pool, text(1000)).estimate_s
+    pool = speech_pool(a)
+    a.inflight = 0
+    for at in range(20):
+        pool.release(take(pool, text(1000), float(at)), Outcome.SUCCEEDED, at + 0.1)
+    pool.remove(a, 30.0)
+    pool.join(make_endpoint("a"))
+    pool.observe(pool.endpoints[0], GOOD, 31.0)
+    assert abs(take(pool, text(1000), 32.0).estimate_s - before) > 0.1, "the pool's own line stays"
+
+
+def test_callers_that_are_remembered_are_bounded() -> None:
+    """Whoever names himself anew with each request."""
+    speech = Speech(OVERDUE_S, first_of)
+    pool = speech_pool(make_endpoint("a", slots=CALLERS * 2))
+    for number in range(CALLERS + 10):
+        lease = Lease(pool, pool.endpoints[0], text(1, f"{number}"))
+        speech.leased(lease, 0.0)
+        speech.released(lease, Outcome.LEFT, 0.0)
+    assert not speech.order([], 1, 0.0)
+    assert len(speech._asked_at) == CALLERS  # noqa: SLF001 - a bound of memory shows nowhere else
+
+
+TEXTS = st.lists(
+    st.tuples(
+        st.one_of(st.none(), st.floats(1, 5000)), st.sampled_from("abc"), st.sampled_from(Priority), st.floats(0, 3)
+    ),
+    max_size=30,
+)
+
+
+@given(texts=TEXTS, slots=st.integers(1, 4), dice=st.randoms(use_true_random=False))
+def test_slots_are_hard_and_nobody_is_lost(
+    texts: list[tuple[float | None, str, Priority, float]], slots: int, dice: object
+) -> None:
+    """Each text is refused, or served once; and no slot stays free while somebody waits."""
+    pool = speech_pool(make_endpoint("a", slots=slots), make_endpoint("b", slots=slots), limit=6)
+    fates: Counter[str] = Counter()
+    running: list[Lease] = []
+    now = 0.0
+
+    def end_one() -> None:
+        lease = running.pop(dice.randrange(len(running)))  # type: ignore[attr-defined]  # a Random
+        for event in pool.release(lease, Outcome.SUCCEEDED, now):
+            assert isinstance(event, Granted)
+            running.append(event.lease)
+            fates["served"] += 1
+
+    for characters, caller, priority, pause_s in texts:
+        now += pause_s
+        admission = admit(pool, text(characters, caller, priority=priority), now)
+        if isinstance(admission, Lease):
+            running.append(admission)
+            fates["served"] += 1
+        elif isinstance(admission, Waiter):
+            assert pool.inflight == 2 * slots
+        else:
+            fates["refused"] += 1
+        assert pool.inflight == len(running) <= 2 * slots
+        if running and pause_s > 1.5:
+            end_one()
+    while running:
+        end_one()
+    assert fates["served"] + fates["refused"] == len(texts)
+    assert not pool.waiting

@@ -1,0 +1,88 @@
+"""Requests for speech on a balanced port: the shortest first, and honest refusals."""
+
+import asyncio
+
+import orjson
+from harness import Front, backend, eventually, front, make_pool
+from test_relay import OK
+
+from pools.settings import QueueSettings
+
+
+def speech(characters: int, *fields: str) -> bytes:
+    """Ask for a text of a length."""
+    body = orjson.dumps({"model": "tts-1", "voice": "alloy", "input": "x" * characters})
+    lines = "".join(f"{field}\r\n" for field in fields).encode()
+    head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: me\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return head + lines + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+async def waiting(edge: Front, *requests: bytes) -> list[asyncio.Task[bytes]]:
+    """Send requests that must wait, one after the other."""
+    tasks = []
+    for request in requests:
+        before = edge.pools[0].waiting
+        tasks.append(asyncio.create_task(edge.call(request)))
+        await eventually(lambda before=before: edge.pools[0].waiting == before + 1)
+    return tasks
+
+
+async def test_short_texts_overtake_long_ones() -> None:
+    """And a class may say otherwise, from a trusted address."""
+    heard: list[int] = []
+    free = asyncio.Event()
+
+    async def engine(_head: bytes, body: bytes) -> bytes:
+        await free.wait()
+        heard.append(len(orjson.loads(body)["input"]))
+        return OK
+
+    async with backend(engine) as one, front(make_pool("p", [one.port], slots=1, kind="speech")) as edge:
+        first = asyncio.create_task(edge.call(speech(1)))
+        await eventually(lambda: edge.pools[0].inflight == 1)
+        requests = (speech(900), speech(40, "X-Sovren-Priority: bulk"), speech(300), speech(50))
+        tasks = [first, *await waiting(edge, *requests)]
+        free.set()
+        answers = await asyncio.gather(*tasks)
+    assert heard == [1, 50, 300, 900, 40]
+    assert all(answer.endswith(b"hello") for answer in answers)
+    assert edge.relay.stats_of(edge.pools[0]).estimate_error.count == 5
+
+
+async def test_a_deadline_out_of_reach_is_refused_at_once() -> None:
+    """With 503, Retry-After and a reason; nobody waits for nothing."""
+    free = asyncio.Event()
+
+    async def engine(_head: bytes, _body: bytes) -> bytes:
+        await free.wait()
+        return OK
+
+    async with backend(engine) as one, front(make_pool("p", [one.port], slots=1, kind="speech")) as edge:
+        first = asyncio.create_task(edge.call(speech(6000)))
+        await eventually(lambda: edge.pools[0].inflight == 1)
+        answer = await edge.call(speech(10, "X-Sovren-Deadline-Ms: 1000"))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in head
+        assert orjson.loads(body)["reason"] == "deadline_out_of_reach"
+        free.set()
+        assert (await first).endswith(b"hello")
+
+
+async def test_a_greedy_address_leaves_room_in_the_queue() -> None:
+    """Half of it, while others ask too; callers behind a trusted address name themselves."""
+    free = asyncio.Event()
+
+    async def engine(_head: bytes, _body: bytes) -> bytes:
+        await free.wait()
+        return OK
+
+    queue = QueueSettings(limit=4)
+    async with backend(engine) as one, front(make_pool("p", [one.port], slots=1, kind="speech", queue=queue)) as edge:
+        first = asyncio.create_task(edge.call(speech(10, "X-Sovren-Caller: bob")))
+        await eventually(lambda: edge.pools[0].inflight == 1)
+        tasks = await waiting(edge, *(speech(10, "X-Sovren-Caller: greedy") for _ in range(2)))
+        assert b'"queue_full"' in await edge.call(speech(10, "X-Sovren-Caller: greedy"))
+        tasks += await waiting(edge, speech(10, "X-Sovren-Caller: bob"))
+        free.set()
+        assert all(answer.endswith(b"hello") for answer in await asyncio.gather(first, *tasks))
