@@ -130,7 +130,7 @@ async def relay(port: int, *, absent: bool) -> AsyncIterator[int]:
     one = Endpoint("e", "127.0.0.1", port, 4)
     pool = Pool("p", PoolSettings(endpoints=("set:1",), slots=4), [one], roll=lambda _n: 0, jitter=lambda: 0.5)
     if absent:
-        pool.enable(one, enabled=False)
+        pool.enable(one, 0.0, enabled=False)
     else:
         pool.observe(one, ProbeResult.GOOD, 0.0)
     pages = OwnPages(b'{"status":"ok"}', {}, lambda: (), EVERYBODY)
