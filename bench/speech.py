@@ -34,6 +34,7 @@ defaults
   timeout server 120s
   timeout queue 120s
   balance leastconn
+  option http-no-delay
 backend models
   {servers}
 backend by_length

@@ -4,6 +4,7 @@ Must not know the pool that it is in.
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from pools.health import Health
@@ -12,6 +13,8 @@ from pools.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+SLOW_START_S = 30.0
 
 
 @dataclass(eq=False, slots=True)
@@ -26,15 +29,20 @@ class Endpoint:
     absent: bool = False
     enabled: bool = True
     inflight: int = 0
-    active_at: float = float("-inf")
+    active_at: float = -inf
     # How it is reached, where that is over TLS; handed on as they came.
     tls: "SSLContext | None" = None
     server_name: str = ""
     health: Health = field(init=False)
     outlier: Outlier = field(init=False, default_factory=Outlier)
     address: bytes = field(init=False)
-    # Leases that may be open at once: one, back from an ejection until it succeeds.
+    # Leases that may be open at once: fewer than the slots after a return.
     limit: int = field(init=False)
+    # Whether it has been ready before, or joined those that are: then its next time is a return.
+    returning: bool = False
+    returned_at: float = -inf
+    # Back from an ejection, but not yet seen to succeed.
+    probation: bool = False
 
     def __post_init__(self) -> None:
         self.address = (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}").encode()
@@ -45,6 +53,11 @@ class Endpoint:
     def ready(self) -> bool:
         """Healthy, enabled and not ejected."""
         return self.health.healthy and self.enabled and not self.outlier.ejected and not self.absent
+
+    def refit(self, now: float) -> None:
+        """Set the limit anew: after a return it grows from one to all slots in 30 s; on probation it is one."""
+        grown = 1 + int((now - self.returned_at) / SLOW_START_S * self.slots) if self.returned_at > -inf else self.slots
+        self.limit = 1 if self.probation else min(self.slots, grown)
 
     @property
     def usable_in_panic(self) -> bool:

@@ -4,6 +4,7 @@ Every decision is made here at once and returned as events; the caller acts on t
 """
 
 from collections.abc import Callable, Collection, Sequence
+from math import inf
 
 from pools.admission import SUCCEEDED, Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll, least_inflight
@@ -34,6 +35,9 @@ class Pool:
         self._jitter = jitter
         # A dictionary is an ordered set: a caller that leaves is removed without a search.
         self._queue: dict[Waiter, None] = {}
+        # Since when it has an endpoint again that is ready, and whether it ever had one.
+        self.returned_at = -inf
+        self._served = False
         # Kept, not asked for at each request: readiness changes seldom, and only through this class.
         self._ready: list[Endpoint] = []
 
@@ -113,12 +117,14 @@ class Pool:
         if outcome is SUCCEEDED:
             if endpoint.outlier.errors:
                 endpoint.outlier.succeed()
-            endpoint.limit = endpoint.slots
+            if endpoint.probation:
+                endpoint.probation = False
+                endpoint.refit(now)
         elif outcome is Outcome.FAILED and endpoint.outlier.fail():
             self._eject(endpoint, now)
         elif outcome is Outcome.REFUSED:
             endpoint.health.refuse()
-            self._refresh()
+            self._refresh(now)
         return self._settle(now, lost=not endpoint.ready) if self._queue else ()
 
     def observe(self, endpoint: Endpoint, result: ProbeResult, now: float) -> tuple[bool, Sequence[Event]]:
@@ -127,40 +133,43 @@ class Pool:
         if result is ProbeResult.TIMED_OUT and busy:
             return False, ()
         flipped = endpoint.health.observe(result)
-        self._refresh()
+        self._refresh(now)
         return flipped, self._settle(now)
 
     def enable(self, endpoint: Endpoint, now: float, *, enabled: bool) -> Sequence[Event]:
         """Let an endpoint take leases, or drain it."""
         endpoint.enabled = enabled
-        self._refresh()
+        self._refresh(now)
         return self._settle(now)
 
     def join(self, endpoint: Endpoint) -> None:
         """Take in an endpoint; it serves after its first good probe."""
+        endpoint.returning = True
         self.endpoints.append(endpoint)
-        self._refresh()
 
     def remove(self, endpoint: Endpoint, now: float) -> Sequence[Event]:
         """Forget an endpoint; its open leases end by themselves."""
         self.endpoints.remove(endpoint)
         if self._speech is not None:
             self._speech.forget(endpoint)
-        self._refresh()
+        self._refresh(now)
         return self._settle(now)
 
     def tick(self, now: float) -> Sequence[Event]:
         """Let time pass: ejections end, and who has waited too long is told."""
         self.budget.fade(now)
         ended = [endpoint for endpoint in self.endpoints if endpoint.outlier.end(now)]
+        for endpoint in ended:
+            endpoint.probation = True
         if ended:
-            for endpoint in ended:
-                endpoint.limit = 1
-            self._refresh()
+            self._refresh(now)
+        starting = [endpoint for endpoint in self._ready if endpoint.limit < endpoint.slots]
+        for endpoint in starting:
+            endpoint.refit(now)
         expired: list[Event] = [Expired(waiter) for waiter in self._queue if now >= waiter.until]
         for event in expired:
             del self._queue[event.waiter]
-        return [*expired, *self._settle(now)] if ended else expired
+        return [*expired, *self._settle(now)] if ended or (starting and self._queue) else expired
 
     def _lease(self, endpoint: Endpoint, demand: Demand, now: float) -> Lease:
         endpoint.inflight += 1
@@ -179,10 +188,20 @@ class Pool:
         ejected = sum(other.outlier.ejected for other in self.endpoints)
         if may_eject(ejected, sum(not other.absent for other in self.endpoints)):
             endpoint.outlier.eject(now, self._jitter())
-            self._refresh()
+            self._refresh(now)
 
-    def _refresh(self) -> None:
-        self._ready = [endpoint for endpoint in self.endpoints if endpoint.ready]
+    def _refresh(self, now: float) -> None:
+        before, self._ready = self._ready, [endpoint for endpoint in self.endpoints if endpoint.ready]
+        for endpoint in self._ready:
+            if endpoint in before:
+                continue
+            # Alone it must take all at once; at the start all come one after the other.
+            endpoint.returned_at = now if endpoint.returning and before else -inf
+            endpoint.returning = True
+            endpoint.refit(now)
+        if self._ready and not before:
+            self.returned_at = now if self._served else -inf
+            self._served = True
 
     def _settle(self, now: float, *, lost: bool = True) -> list[Event]:
         """Hand free slots to waiters in order; send away those whom no ready endpoint may serve.

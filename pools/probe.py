@@ -4,6 +4,8 @@ Must not know what follows from an answer: the pool decides that.
 """
 
 import asyncio
+import json
+from collections.abc import Mapping
 from typing import Protocol
 
 import aiohttp
@@ -13,6 +15,7 @@ from pools.health import OURS, REFUSED_INTERVAL_S, ProbeResult
 from pools.pool import Pool
 
 _GOOD = range(200, 300)
+BODY_LIMIT = 65536
 
 
 class OnProbe(Protocol):
@@ -52,7 +55,10 @@ async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResul
     )
     try:
         async with asyncio.timeout(endpoint.probe.timeout_s), asked as answer:
-            return ProbeResult.GOOD if answer.status in _GOOD else ProbeResult.BAD
+            if answer.status not in _GOOD:
+                return ProbeResult.BAD
+            unhealthy = endpoint.probe.unhealthy
+            return ProbeResult.BAD if unhealthy and _says(await _read(answer), unhealthy) else ProbeResult.GOOD
     except TimeoutError:
         return ProbeResult.TIMED_OUT
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
@@ -61,6 +67,24 @@ async def probe(endpoint: Endpoint, client: aiohttp.ClientSession) -> ProbeResul
         return None if error.os_error.errno in OURS else ProbeResult.REFUSED
     except aiohttp.ClientError:
         return ProbeResult.BAD
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > BODY_LIMIT:
+            break
+    return body
+
+
+def _says(body: bytes, members: Mapping[str, object]) -> bool:
+    """Whether a JSON object has any of these members; a body that is none says nothing."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and any(name in said and said[name] == value for name, value in members.items())
 
 
 def open_client() -> aiohttp.ClientSession:

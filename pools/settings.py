@@ -18,6 +18,7 @@ class ProbeSettings(BaseModel):
     timeout_s: float = Field(default=1.5, gt=0)
     fall: int = Field(default=3, ge=1)
     rise: int = Field(default=2, ge=1)
+    unhealthy: dict[str, str | int | bool | None] = {}
 
 
 class QueueSettings(BaseModel):

@@ -10,6 +10,8 @@ from pools.demand import UNKNOWN, Demand
 from pools.endpoint import Endpoint
 from pools.pool import NOBODY, Pool
 
+FAIL_BACK_S = 10.0
+
 
 class Tiers:
     """Pools in order of preference; one pool alone is the common case."""
@@ -34,9 +36,12 @@ class Tiers:
     def admit(
         self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY, demand: Demand = UNKNOWN
     ) -> Lease | Waiter | Refusal:
-        """Admit to the first tier that can serve; in panic, to any endpoint that accepts connections."""
+        """Admit to the first tier that can serve; in panic, to any endpoint that accepts connections.
+
+        A tier that was away is the last resort until it has been back for ten seconds: what serves meanwhile goes on.
+        """
         refusal = Refusal.NO_ENDPOINT
-        for pool in self.pools:
+        for pool in self._in_order(now):
             admission = pool.admit(owner, now, tried, demand)
             if type(admission) is Lease:
                 return admission
@@ -50,3 +55,8 @@ class Tiers:
                 if lease is not None:
                     return lease
         return refusal
+
+    def _in_order(self, now: float) -> Sequence[Pool]:
+        if len(self.pools) == 1:
+            return self.pools
+        return sorted(self.pools, key=lambda pool: now - pool.returned_at < FAIL_BACK_S)

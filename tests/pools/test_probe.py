@@ -19,9 +19,18 @@ from tests.pools.building import first_of
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def endpoint_at(port: int, *, timeout_s: float = 5.0, interval_s: float = 0.01, absent: bool = False) -> Endpoint:
+def endpoint_at(
+    port: int,
+    *,
+    timeout_s: float = 5.0,
+    interval_s: float = 0.01,
+    absent: bool = False,
+    unhealthy: dict[str, str | int | bool | None] | None = None,
+) -> Endpoint:
     """Make an endpoint on loopback."""
-    settings = ProbeSettings(path="/health?deep=1", timeout_s=timeout_s, interval_s=interval_s)
+    settings = ProbeSettings(
+        path="/health?deep=1", timeout_s=timeout_s, interval_s=interval_s, unhealthy=unhealthy or {}
+    )
     return Endpoint(f"port-{port}", "127.0.0.1", port, 1, settings, absent)
 
 
@@ -163,3 +172,22 @@ async def test_a_refused_lease_shortens_the_wait_for_the_next_probe() -> None:
             await probed.get()
             watching.cancel()
         assert endpoint.ready
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (b'{"status":"unhealthy"}', ProbeResult.BAD),
+        (b'{"status":"healthy","model":false}', ProbeResult.BAD),
+        (b'{"status":"healthy","model":true}', ProbeResult.GOOD),
+        (b"{}", ProbeResult.GOOD),
+        (b'["unhealthy"]', ProbeResult.GOOD),
+        (b"unhealthy", ProbeResult.GOOD),
+        (b'{"status":"unhealthy"}' + b" " * 200_000, ProbeResult.BAD),
+    ],
+)
+async def test_a_body_may_say_that_its_server_is_unwell(body: bytes, result: ProbeResult) -> None:
+    """Though the status is 200."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with serving(head + body) as port:
+        assert await ask(endpoint_at(port, unhealthy={"status": "unhealthy", "model": False})) is result

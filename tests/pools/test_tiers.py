@@ -20,7 +20,7 @@ def test_the_first_tier_serves_while_it_is_ready() -> None:
 
 
 def test_the_next_tier_serves_when_the_first_has_no_ready_endpoint() -> None:
-    """And the first again as soon as it has one."""
+    """And the first again when it has had one for ten seconds, or when nobody else has."""
     a, b = make_endpoint("a"), make_endpoint("b", slots=2)
     first, second = make_pool(a), make_pool(b)
     tiers = Tiers([first, second])
@@ -30,9 +30,19 @@ def test_the_next_tier_serves_when_the_first_has_no_ready_endpoint() -> None:
     assert lease.endpoint is b
     first.observe(a, GOOD, 1.0)
     first.observe(a, GOOD, 1.2)
-    lease = tiers.admit("caller", 1.2)
+    lease = tiers.admit("caller", 11.1)
+    assert isinstance(lease, Lease)
+    assert lease.endpoint is b
+    second.observe(b, REFUSED, 11.1)
+    lease = tiers.admit("caller", 11.1)
     assert isinstance(lease, Lease)
     assert lease.endpoint is a
+    first.release(lease, Outcome.SUCCEEDED, 11.2)
+    for at in (11.2, 11.3):
+        second.observe(b, GOOD, at)
+    lease = tiers.admit("caller", 11.3)
+    assert isinstance(lease, Lease)
+    assert lease.endpoint is a, "it has been back for ten seconds"
 
 
 def test_the_next_tier_serves_when_the_first_ones_queue_is_full() -> None:
