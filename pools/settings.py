@@ -49,7 +49,7 @@ class PoolSettings(BaseModel):
     tiers: tuple[str, ...] = ()
     slots: int = Field(default=64, ge=1)
     repeatable: bool = False
-    overdue_s: float = Field(default=0.7, ge=0)
+    overdue_s: float = Field(default=0.4, ge=0)
     local: Literal["speech"] | None = None
     tls: UpstreamTls | None = None
     probe: ProbeSettings = ProbeSettings()
