@@ -5,6 +5,7 @@ Must not know how that was found out.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from math import inf
 
 
 class Priority(IntEnum):
@@ -19,14 +20,14 @@ class Priority(IntEnum):
 class Demand:
     """A request for speech; `characters` is its text's length by its speed, None where no text could be read.
 
-    `caller` is whoever shares are counted for; it is refused if it would wait longer than `patience_s` for a slot.
+    `caller` is whoever shares are counted for; after its `deadline`, a point in time, a slot is of no use to it.
     """
 
     characters: float | None = None
     voice: str = ""
     caller: str = ""
     priority: Priority = Priority.STANDARD
-    patience_s: float | None = None
+    deadline: float = inf
 
 
 UNKNOWN = Demand()

@@ -79,9 +79,8 @@ class Pool:
             return Refusal.NO_ENDPOINT
         if len(self._queue) >= self.settings.queue.limit:
             return Refusal.QUEUE_FULL
-        timeout_s = self.settings.queue.timeout_s
-        patience_s = timeout_s if demand.patience_s is None else min(demand.patience_s, timeout_s)
-        waiter = Waiter(self, owner, now, tried, now + patience_s, demand)
+        until = min(demand.deadline, now + self.settings.queue.timeout_s)
+        waiter = Waiter(self, owner, now, tried, until, demand)
         if self._speech is not None:
             waiter.estimate_s = self._speech.estimate_s(demand)
             refusal = self._speech.refuse(waiter, self._queue, self._ready, self.settings.queue.limit, now)

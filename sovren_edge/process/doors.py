@@ -150,7 +150,7 @@ async def _open_relayed(
         yield
 
 
-def _reader(tiers: Tiers) -> Callable[[RequestHead, bytes, str], Demand] | None:
+def _reader(tiers: Tiers) -> Callable[[RequestHead, bytes, str, float], Demand] | None:
     """Return what reads requests, where a pool can make use of it."""
     return read_demand if any(pool.settings.kind == "speech" for pool in tiers.pools) else None
 

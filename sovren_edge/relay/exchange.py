@@ -140,7 +140,9 @@ class Exchange:
 
     def _ask(self, now: float) -> None:
         if self._door.read_demand is not None:
-            self._demand = self._door.read_demand(self._request, self._body.whole, self._downstream.address)
+            self._demand = self._door.read_demand(
+                self._request, self._body.whole, self._downstream.address, self._started_at
+            )
         self._admit(now)
 
     def _admit(self, now: float) -> None:

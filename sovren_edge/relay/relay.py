@@ -54,8 +54,8 @@ class Door:
     # A door without tiers has pages only.
     alone: bool = False
     scheme: bytes = b"http"
-    # Reads what a request asks for, from its head, its body where that is kept, and the caller's address.
-    read_demand: Callable[[RequestHead, bytes, str], Demand] | None = None
+    # Reads what a request asks for: by its head, its body where that is kept, its caller's address, and when it came.
+    read_demand: Callable[[RequestHead, bytes, str, float], Demand] | None = None
 
 
 class Owner(Protocol):

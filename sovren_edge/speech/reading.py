@@ -4,6 +4,8 @@ All forms in the wild are JSON objects: OpenAI's, which the CSM and Kokoro serve
 (`text`). A body in any other form is forwarded all the same. Must not know pools' states, connections or clocks.
 """
 
+from math import inf
+
 import orjson
 
 from pools.demand import Demand, Priority
@@ -18,25 +20,25 @@ SLOWEST, FASTEST = 0.25, 4.0
 LONGEST_NAME = 128
 
 
-def read_demand(request: RequestHead, body: bytes, address: str) -> Demand:
-    """Return what a request from an address asks for; `body` is empty where it was not kept.
+def read_demand(request: RequestHead, body: bytes, address: str, now: float) -> Demand:
+    """Return what a request asks for that came `now` from an address; `body` is empty where it was not kept.
 
     What X-Sovren-* says is believed from trusted addresses; from others it may only lower the priority.
     """
     told = request.told
     priority = PRIORITIES.get(told.get(b"x-sovren-priority", b"").lower(), Priority.STANDARD)
-    caller, patience_s = address, None
+    caller, deadline = address, inf
     if request.trusted:
         caller = told.get(b"x-sovren-caller", b"")[:LONGEST_NAME].decode("latin-1") or address
-        patience_s = _read_patience(told.get(b"x-sovren-deadline-ms", b""))
+        deadline = now + _read_seconds(told.get(b"x-sovren-deadline-ms", b""))
     else:
         priority = max(priority, Priority.STANDARD)
     characters, voice = _read_text(body)
-    return Demand(characters, voice, caller, priority, patience_s)
+    return Demand(characters, voice, caller, priority, deadline)
 
 
-def _read_patience(value: bytes) -> float | None:
-    return int(value) / 1000 if value.isdigit() and len(value) <= 9 else None  # noqa: PLR2004 - eleven days
+def _read_seconds(value: bytes) -> float:
+    return int(value) / 1000 if value.isdigit() and len(value) <= 9 else inf  # noqa: PLR2004 - eleven days
 
 
 def _read_text(body: bytes) -> tuple[float | None, str]:

@@ -120,14 +120,14 @@ def test_nobody_gets_more_than_half_the_queue() -> None:
 
 
 def test_a_deadline_out_of_reach_is_refused_at_once() -> None:
-    """A wait that is expected to be longer than the caller's patience helps nobody."""
+    """A wait that is expected to be longer than the caller's deadline allows helps nobody."""
     pool = speech_pool(make_endpoint(slots=2), timeout_s=10.0)
     for _ in range(2):
         take(pool, text(6000))
     # Two of about five seconds are running on two slots.
-    assert admit(pool, text(10, patience_s=3.0)) is Refusal.TOO_LATE
-    queue(pool, text(10, patience_s=6.0))
-    queue(pool, text(10, patience_s=3.0), now=3.5)
+    assert admit(pool, text(10, deadline=3.0)) is Refusal.TOO_LATE
+    queue(pool, text(10, deadline=6.0))
+    queue(pool, text(10, deadline=6.5), now=3.5)
     assert len(pool.tick(5.9)) == 0
     assert len(pool.tick(6.5)) == 2
 
@@ -137,8 +137,8 @@ def test_a_longer_text_does_not_count_for_a_shorter_ones_wait() -> None:
     pool = speech_pool(make_endpoint(), timeout_s=100.0)
     take(pool, text(12))
     queue(pool, text(12_000))
-    queue(pool, text(12, patience_s=1.0))
-    assert admit(pool, text(13_000, patience_s=5.0)) is Refusal.TOO_LATE
+    queue(pool, text(12, deadline=1.0))
+    assert admit(pool, text(13_000, deadline=5.0)) is Refusal.TOO_LATE
 
 
 def test_another_tier_serves_whom_the_first_would_keep_waiting() -> None:
@@ -146,10 +146,10 @@ def test_another_tier_serves_whom_the_first_would_keep_waiting() -> None:
     first, second = speech_pool(make_endpoint("a")), speech_pool(make_endpoint("b"))
     tiers = Tiers([first, second])
     take(first, text(12_000))
-    lease = tiers.admit("me", 0.0, demand=text(10, patience_s=2.0))
+    lease = tiers.admit("me", 0.0, demand=text(10, deadline=2.0))
     assert isinstance(lease, Lease)
     assert lease.pool is second
-    assert tiers.admit("me", 0.0, demand=text(9000, patience_s=0.001)) is Refusal.TOO_LATE
+    assert tiers.admit("me", 0.0, demand=text(9000, deadline=0.001)) is Refusal.TOO_LATE
 
 
 def test_the_least_remaining_work_is_chosen() -> None:

@@ -1,5 +1,7 @@
 """What is read of a request for speech."""
 
+from math import inf
+
 import orjson
 import pytest
 from hypothesis import given
@@ -14,8 +16,8 @@ OPENAI = b'{"model":"tts-1","input":"Good morning.","voice":"alloy","response_fo
 
 
 def demand(body: bytes = OPENAI, fields: bytes = b"", *, trusted: bool = True) -> Demand:
-    """Read a request from 10.0.0.1."""
-    return read_demand(parse_request(HEAD % fields, trusted=trusted), body, "10.0.0.1")
+    """Read a request that came from 10.0.0.1 at 100 s."""
+    return read_demand(parse_request(HEAD % fields, trusted=trusted), body, "10.0.0.1", 100.0)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_a_trusted_caller_says_who_it_is_and_how_soon() -> None:
     """By its address otherwise."""
     fields = b"X-Sovren-Caller: portal:7\r\nX-Sovren-Priority: Interactive\r\nx-sovren-deadline-ms: 1500 \r\n"
     read = demand(fields=fields)
-    assert (read.caller, read.priority, read.patience_s) == ("portal:7", Priority.INTERACTIVE, 1.5)
+    assert (read.caller, read.priority, read.deadline) == ("portal:7", Priority.INTERACTIVE, 101.5)
     assert demand().caller == "10.0.0.1"
 
 
@@ -54,7 +56,7 @@ def test_from_elsewhere_only_a_lower_priority_is_believed() -> None:
     """Nobody makes himself more important, or somebody else."""
     told = b"X-Sovren-Caller: portal\r\nX-Sovren-Deadline-Ms: 1\r\nX-Sovren-Priority: "
     read = demand(fields=told + b"interactive\r\n", trusted=False)
-    assert (read.caller, read.priority, read.patience_s) == ("10.0.0.1", Priority.STANDARD, None)
+    assert (read.caller, read.priority, read.deadline) == ("10.0.0.1", Priority.STANDARD, inf)
     assert demand(fields=told + b"bulk\r\n", trusted=False).priority is Priority.BULK
 
 
