@@ -106,7 +106,8 @@ class Speech:
 
     def _place(self, waiter: Waiter, now: float) -> tuple[bool, float]:
         shift_s = SHIFT_S[waiter.demand.priority]
-        if now - waiter.since - shift_s >= self._overdue_s:
+        # A class may put off when somebody is overdue, but makes nobody overdue who has just come.
+        if now - waiter.since - max(shift_s, 0.0) >= self._overdue_s:
             return False, waiter.since + shift_s
         return True, waiter.estimate_s + shift_s
 

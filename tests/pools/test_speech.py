@@ -94,6 +94,16 @@ def test_a_class_shifts_its_callers_place() -> None:
     assert served(pool, lease, 0.1, 4) == [soon, standard, bulk, endless]
 
 
+def test_nobody_is_overdue_who_has_just_come() -> None:
+    """Interactive texts, too, are served by their length, however short a wait is overdue."""
+    speech = Speech(0.1, first_of)
+    pool = speech_pool(make_endpoint())
+    demands = [text(length, priority=Priority.INTERACTIVE) for length in (900, 30)]
+    waiters = [Waiter(pool, one, 0.0, frozenset(), 9.0, one, speech.estimate_s(one)) for one in demands]
+    assert speech.order(waiters, 1, 0.0) == waiters[::-1]
+    assert speech.order(waiters, 1, 0.2) == waiters
+
+
 def test_a_greedy_caller_waits_behind_the_others() -> None:
     """With more than its share of slots, it is served when nobody else waits."""
     endpoints = [make_endpoint(name) for name in "abcd"]
