@@ -8,7 +8,7 @@ config      config.toml, its faults, the port map; composes the settings that li
 local       what `--local` runs beside the edge: PostgreSQL and speech engines, each a process of its own
 application an aiohttp application on a bound socket, behind the port's own pages
 listener    what every port answers itself: /health, /ready, /metrics
-relay       the balancer's data path: downstream, exchange, upstream
+relay       the balancer's data path: downstream, exchange, fetch, upstream
 handler     the plug-in contract of business services, and its door
 http        HTTP/1.1 without IO: message heads, framing, header rules
 auth        which networks are trusted

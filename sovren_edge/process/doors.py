@@ -13,7 +13,6 @@ from importlib.metadata import version
 
 from aiohttp import hdrs, web
 
-from pools.demand import Demand
 from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.acceptor import Acceptor, Entrance, Serve, accepting
@@ -25,17 +24,17 @@ from sovren_edge.errors import StartupError
 from sovren_edge.handler import Handler, Routes
 from sovren_edge.handler.application import build_application
 from sovren_edge.handler.guard import Observe, request_id
-from sovren_edge.http.request import RequestHead
 from sovren_edge.limits import Descriptors, Limits
 from sovren_edge.listener import Check, OwnPages
 from sovren_edge.observe.registry import Metrics, Source
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.process.services import Services
 from sovren_edge.relay.downstream import Downstream
+from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.metrics import ListenerCollector, PoolsCollector, describe_pool
-from sovren_edge.relay.relay import Door, Relay
+from sovren_edge.relay.relay import Door, MakeSupplier, Relay
 from sovren_edge.relay.timeouts import KINDS as TIMEOUTS
-from sovren_edge.speech.reading import read_demand
+from sovren_edge.speech.serving import serve_speech
 from sovren_edge.tls import Certificate
 
 METHODS = hdrs.METH_ALL
@@ -142,7 +141,7 @@ async def _open_relayed(
         stats,
         alone=not tiers.pools,
         scheme=scheme,
-        read_demand=_reader(tiers),
+        supplier=_supplier(tiers),
     )
     entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
     async with accepting(entrance) as acceptor:
@@ -150,9 +149,9 @@ async def _open_relayed(
         yield
 
 
-def _reader(tiers: Tiers) -> Callable[[RequestHead, bytes, str, float], Demand] | None:
-    """Return what reads requests, where a pool can make use of it."""
-    return read_demand if any(pool.settings.kind == "speech" for pool in tiers.pools) else None
+def _supplier(tiers: Tiers) -> MakeSupplier:
+    """Return what serves requests: with a mind for speech where a pool has one."""
+    return serve_speech if any(pool.settings.kind == "speech" for pool in tiers.pools) else Fetch
 
 
 def _entrance(

@@ -1,1 +1,1 @@
-"""The balancer's data path: downstream, exchange, upstream."""
+"""The balancer's data path: downstream, exchange, fetch, upstream."""

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pools.admission import Event, Expired, Granted, Lease, Outcome, Refusal
-from pools.demand import Demand
 from pools.endpoint import Endpoint
 from pools.health import ProbeResult
 from pools.pool import Pool
@@ -24,6 +23,8 @@ from sovren_edge.http.request import RequestHead, parse_request
 from sovren_edge.observe.stats import ListenerStats, PoolStats
 from sovren_edge.relay.connections import Connections
 from sovren_edge.relay.deadlines import STEP_S, Deadlines
+from sovren_edge.relay.exchange import Supplier
+from sovren_edge.relay.fetch import Fetch, Taker
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.settings import RelaySettings
 
@@ -54,8 +55,11 @@ class Door:
     # A door without tiers has pages only.
     alone: bool = False
     scheme: bytes = b"http"
-    # Reads what a request asks for: by its head, its body where that is kept, its caller's address, and when it came.
-    read_demand: Callable[[RequestHead, bytes, str, float], Demand] | None = None
+    # Makes what a request's answer is to come from.
+    supplier: "MakeSupplier" = Fetch
+
+
+MakeSupplier = Callable[["Relay", Door, Taker], Supplier]
 
 
 class Owner(Protocol):

@@ -20,10 +20,11 @@ from sovren_edge.listener import OwnPages
 from sovren_edge.observe.log import Access, Timestamps
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.relay.downstream import Downstream
+from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.settings import RelaySettings
-from sovren_edge.speech.reading import read_demand
+from sovren_edge.speech.serving import serve_speech
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 EVERYBODY = Networks([ip_network("127.0.0.0/8")])
@@ -201,8 +202,8 @@ async def front(
         tiers = Tiers(pools)
         stats = ListenerStats("door", "door")
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
-        reader = read_demand if any(pool.settings.kind == "speech" for pool in pools) else None
-        door = Door("door", tiers, pages, allow, trusted, stats, read_demand=reader)
+        supplier = serve_speech if any(pool.settings.kind == "speech" for pool in pools) else Fetch
+        door = Door("door", tiers, pages, allow, trusted, stats, supplier=supplier)
         server = await loop.create_server(lambda: Downstream(relay, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)
         sweeper = group.create_task(relay.run())
         made = Front(relay, door, list(pools), server.sockets[0].getsockname()[1], lines)

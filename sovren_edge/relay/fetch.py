@@ -1,0 +1,364 @@
+"""Owns getting one answer from the pools: a slot, attempts, and the lease, from the question to the answer's last byte.
+
+A lease is held from the choice of an endpoint to the end of its attempt and released exactly once. Must not know whom
+the answer is for, nor what becomes of it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
+from pools.demand import UNKNOWN, Demand
+from pools.health import OURS
+from sovren_edge.errors import Problem
+from sovren_edge.http.request import Caller, RequestHead, forward_request
+from sovren_edge.http.response import ResponseHead
+from sovren_edge.observe.stats import SERVER_ERROR
+from sovren_edge.relay import problems, timeouts
+from sovren_edge.relay.attempts import Attempts
+from sovren_edge.relay.body import NO_BODY, RequestBody
+from sovren_edge.relay.deadlines import NEVER
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sovren_edge.observe.stats import EndpointStats
+    from sovren_edge.relay.relay import Door, Relay
+    from sovren_edge.relay.upstream import Upstream
+
+
+class Taker(Protocol):
+    """Whoever an answer is for, and what was asked; one of `ended`, `failed` and `broken` is the last that it is told.
+
+    `request_id` and `caller` are what endpoints are told of where the request came from.
+    """
+
+    request: RequestHead
+    request_body: RequestBody
+    request_id: bytes
+    started_at: float
+
+    @property
+    def caller(self) -> Caller:
+        """Who asked."""
+
+    def wait_until(self, deadline: float) -> None:
+        """Set when what is waited for now has taken too long; NEVER where somebody else watches."""
+
+    def sent(self, *, paused: bool) -> None:
+        """Take note that an endpoint reads the request; `paused`: more slowly than it is written."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """Take a 1xx; the final answer follows."""
+
+    def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
+        """Take the final answer's head; a body that is not `sized` ends by a sign of its own."""
+
+    def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        """Take the head and all of the body; `ended` follows."""
+
+    def switched(self, head: ResponseHead, now: float) -> bool:
+        """Take a tunnel; return whether that was asked for."""
+
+    def body(self, pieces: list[bytes], now: float) -> None:
+        """Take some of the answer's body."""
+
+    def flush(self) -> None:
+        """Send on what has come: nothing more is at hand."""
+
+    def ended(self, now: float) -> None:
+        """Take note that the answer is complete."""
+
+    def failed(self, problem: Problem, now: float) -> None:
+        """Take note that no answer comes."""
+
+    def broken(self, reason: str, now: float) -> None:
+        """Take note that the rest of an answer that has begun does not come."""
+
+
+class Fetch:
+    """One answer being got."""
+
+    # Whether an answer, or a tunnel, has begun.
+    begun = False
+    endpoint = ""
+    queue_s = 0.0
+    # Takes over the first lease where it can make better use of it.
+    divide: Callable[[Lease, float], bool] | None = None
+    _connecting: "asyncio.Task[None] | None" = None
+    _lease: Lease | None = None
+    _sent_at = 0.0
+    _failing = _spoken = False
+    _stats: "EndpointStats | None" = None
+    _upstream: "Upstream | None" = None
+    _waiter: Waiter | None = None
+
+    def __init__(self, relay: "Relay", door: "Door", taker: Taker, demand: Demand = UNKNOWN) -> None:
+        self._relay = relay
+        self._door = door
+        self.taker = taker
+        self._request = taker.request
+        self._body = taker.request_body
+        self._request_id = taker.request_id
+        self._caller = taker.caller
+        self._started_at = taker.started_at
+        self._demand = demand
+        self.attempts = Attempts()
+        self.idle_s = relay.settings.idle_timeout_s
+
+    @property
+    def tries(self) -> int:
+        """Attempts so far."""
+        return self.attempts.count
+
+    # --- admission: pools answer at once, or later through these three
+
+    def ask(self, now: float) -> None:
+        """Ask the pools for a slot."""
+        admission = self._door.tiers.admit(self, now, self.attempts.tried, self._demand)
+        if isinstance(admission, Lease):
+            self.take(admission, now)
+        elif isinstance(admission, Waiter):
+            self._waiter = admission
+            # Pools tell who has waited too long for a slot.
+            self.taker.wait_until(NEVER)
+        else:
+            self.refused(admission)
+
+    def granted(self, lease: Lease) -> None:
+        """Take a slot; see relay.Owner."""
+        self.take(lease, self._leave_queue())
+
+    def displaced(self) -> None:
+        """Look for another tier; see relay.Owner."""
+        self.ask(self._leave_queue())
+
+    def refused(self, refusal: Refusal) -> None:
+        """Tell that nobody can serve now; see relay.Owner."""
+        now = self._leave_queue()
+        for pool in self._door.tiers.pools[:1]:
+            self._relay.stats_of(pool).refusals[refusal] += 1
+        self.taker.failed(problems.refused(refusal, self._relay.roll(problems.RETRY_AFTER_S)), now)
+
+    def _leave_queue(self) -> float:
+        now = self._relay.now()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self.queue_s += now - waiter.since
+        return now
+
+    # --- attempts
+
+    def take(self, lease: Lease, now: float) -> None:
+        """Use a slot."""
+        attempts = self.attempts
+        if not attempts.count:
+            self._relay.stats_of(lease.pool).queue_wait.observe(self.queue_s)
+            if self.divide is not None and self.divide(lease, now):
+                return
+        attempts.count += 1
+        self._lease = lease
+        endpoint = lease.endpoint
+        self.endpoint = endpoint.name
+        self._stats = self._relay.stats_of(lease.pool).endpoints[endpoint.name]
+        upstream = self._relay.connections.take(endpoint)
+        if upstream is not None:
+            self._send(upstream, lease, now)
+        else:
+            # Connecting has a time-out of its own.
+            self.taker.wait_until(NEVER)
+            self._connecting = self._relay.spawn(self._connect(lease))
+
+    async def _connect(self, lease: Lease) -> None:
+        try:
+            upstream = await self._relay.connections.connect(lease.endpoint)
+        except OSError as error:
+            self._connecting = None
+            self._door.stats.timeouts[timeouts.CONNECT] += isinstance(error, TimeoutError)
+            now = self._relay.now()
+            if error.errno in OURS:
+                self._release(Outcome.LEFT, now)
+                self.taker.failed(problems.EXHAUSTED, now)
+                return
+            self.attempts.connect_failed(lease.endpoint)
+            self._relay.connections.forget(lease.endpoint)
+            self._release(Outcome.REFUSED, now)
+            self.ask(now)
+        else:
+            self._connecting = None
+            self._send(upstream, lease, self._relay.now())
+
+    def _send(self, upstream: "Upstream", lease: Lease, now: float) -> None:
+        request, body = self._request, self._body
+        self._upstream = upstream
+        self._sent_at = now
+        head = forward_request(
+            request, caller=self._caller, endpoint=lease.endpoint.address,
+            body_size=0 if body is NO_BODY else body.size, request_id=self._request_id,
+        )  # fmt: skip
+        upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
+        if body.complete:
+            self.taker.wait_until(now + self._relay.settings.first_byte_timeout_s)
+            return
+        self.taker.wait_until(now + self.idle_s)
+        self.taker.sent(paused=upstream.write_paused)
+
+    def _release(self, outcome: Outcome, now: float) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        if self._stats is not None:
+            self._stats.attempts[outcome] += 1
+            if outcome is SUCCEEDED:
+                self._stats.duration.observe(now - self._started_at)
+                if lease.estimate_s:
+                    error_s = abs(now - lease.since - lease.estimate_s)
+                    self._relay.stats_of(lease.pool).estimate_error.observe(error_s)
+        self._relay.release(lease, outcome, now)
+
+    # --- the rest of the request
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Send more of the request's body, in the form in which it is sent on."""
+        if self._upstream is not None and pieces:
+            self._upstream.writelines(pieces)
+
+    def body_sent(self, now: float) -> None:
+        """Take note that the request is complete."""
+        if self._upstream is not None and not self.begun:
+            self.taker.wait_until(now + self._relay.settings.first_byte_timeout_s)
+
+    def write_eof(self) -> bool:
+        """Pass on that nothing more comes into a tunnel; return whether there is one."""
+        if self._upstream is None:
+            return False
+        self._upstream.write_eof()
+        return True
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether an endpoint reads the request more slowly than it comes."""
+        return self._upstream is not None and self._upstream.write_paused
+
+    # --- the answer: told by the upstream connection, see upstream.Served
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx; the final answer follows."""
+        self.taker.interim(head)
+
+    def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
+        """Pass on the answer's head."""
+        self._begin(head, now)
+        self.taker.answered(head, now, sized=sized)
+
+    def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        """Pass on a whole answer."""
+        # It serves others already: should the caller be slow to read, this one is no longer to be held back.
+        upstream, self._upstream = self._upstream, None
+        self.begun = True
+        self._failing = head.status >= SERVER_ERROR
+        self.taker.answered_whole(head, body, now)
+        if body:
+            self._spoke(now)
+        self._served(upstream, now)
+
+    def switched(self, head: ResponseHead, now: float) -> bool:
+        """Become a tunnel: the lease lasts as long as it does."""
+        if self.begun or not self.taker.switched(head, now):
+            return False
+        self.idle_s = self._relay.settings.tunnel_timeout_s
+        self._begin(head, now)
+        return True
+
+    def body(self, pieces: list[bytes], now: float) -> None:
+        """Pass on some of the answer's body."""
+        if self._lease is not None and self._lease.endpoint.active_at != now:
+            self._moved(now)
+        if not self._spoken:
+            self._spoken = True
+            self._spoke(now)
+        self.taker.body(pieces, now)
+
+    def flush(self) -> None:
+        """Send on what has come."""
+        self.taker.flush()
+
+    def ended(self, now: float) -> None:
+        """End a whole answer."""
+        upstream, self._upstream = self._upstream, None
+        self._served(upstream, now)
+
+    def broken(self, reason: str) -> None:
+        """Repeat elsewhere what no byte has answered."""
+        upstream, self._upstream = self._upstream, None
+        lease, now = self._lease, self._relay.now()
+        if self.begun:
+            self._release(Outcome.FAILED, now)
+            self.taker.broken(f"upstream broke: {reason}", now)
+        elif lease is not None and upstream is not None and self._may_repeat(lease, upstream, now):
+            self._relay.connections.forget(lease.endpoint)
+            self._relay.stats_of(lease.pool).retries += 1
+            self._release(Outcome.FAILED if self.attempts.repeated else Outcome.LEFT, now)
+            self.ask(now)
+        else:
+            self._release(Outcome.FAILED, now)
+            self.taker.failed(problems.upstream_failed(reason), now)
+
+    def upstream_paused(self, *, paused: bool) -> None:
+        """Take no more of the request while the endpoint is slow to read."""
+        self.taker.sent(paused=paused)
+
+    def _begin(self, head: ResponseHead, now: float) -> None:
+        self.begun = True
+        self._failing = head.status >= SERVER_ERROR
+        self._moved(now)
+
+    def _moved(self, now: float) -> None:
+        """Take note that bytes came from the endpoint."""
+        self.taker.wait_until(now + self.idle_s)
+        if self._lease is not None:
+            self._lease.endpoint.active_at = now
+
+    def _spoke(self, now: float) -> None:
+        """Take note of the first bytes of the answer's body."""
+        if self._failing or self._stats is None or self._lease is None:
+            return
+        self._stats.ttfa.observe(now - self._started_at)
+        self._lease.pool.spoke(self._lease, now)
+
+    def _served(self, upstream: "Upstream | None", now: float) -> None:
+        if not self._body.complete and upstream is not None:
+            # Answered before the request was sent: the connection is in the middle of a body.
+            self._relay.connections.discard(upstream)
+        self._release(Outcome.FAILED if self._failing else SUCCEEDED, now)
+        self.taker.ended(now)
+
+    def _may_repeat(self, lease: Lease, upstream: "Upstream", now: float) -> bool:
+        kept_for_s = now - self._sent_at if upstream.used else None
+        return not self._body.streaming and self.attempts.may_repeat(
+            self._request.method, lease, self._door.tiers, now, kept_connection_for_s=kept_for_s
+        )
+
+    # --- the taker
+
+    def pause(self, *, paused: bool) -> None:
+        """Read no more from the endpoint while nobody takes it, or go on."""
+        if self._upstream is None:
+            return
+        if self._lease is not None:
+            self._lease.held_back = True
+        self._upstream.pause(paused=paused)
+        self.taker.wait_until(self._relay.now() + self.idle_s)
+
+    def stop(self, outcome: Outcome, now: float) -> None:
+        """End the work at once, wherever it stands."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.pool.leave(waiter)
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            self._relay.connections.discard(upstream)
+        self._release(outcome, now)
