@@ -21,6 +21,8 @@ class Demand:
     """A request for speech; `characters` is its text's length by its speed, None where no text could be read.
 
     `caller` is whoever shares are counted for; after its `deadline`, a point in time, a slot is of no use to it.
+    `first` is the length of its first part, where it may be spoken in parts. Of a part of a text that is already being
+    heard, `due` is when its listener will have heard what is before it.
     """
 
     characters: float | None = None
@@ -28,6 +30,8 @@ class Demand:
     caller: str = ""
     priority: Priority = Priority.STANDARD
     deadline: float = inf
+    first: float | None = None
+    due: float | None = None
 
 
 UNKNOWN = Demand()

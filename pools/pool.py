@@ -30,7 +30,9 @@ class Pool:
         self.endpoints = list(endpoints)
         self.budget = RetryBudget()
         # What is known of texts, where they are what the pool is for.
-        self._speech = Speech(settings.overdue_s, roll) if settings.kind == "speech" else None
+        self._speech: Speech | None = None
+        if settings.kind == "speech":
+            self._speech = Speech(settings.overdue_s, roll, in_parts=settings.interchangeable)
         self._roll = roll
         self._jitter = jitter
         # A dictionary is an ordered set: a caller that leaves is removed without a search.
@@ -77,7 +79,7 @@ class Pool:
             return self._lease(endpoint, demand, now)
         if not self.can_serve(tried):
             return Refusal.NO_ENDPOINT
-        if len(self._queue) >= self.settings.queue.limit:
+        if len(self._queue) >= self.settings.queue.limit and demand.due is None:
             return Refusal.QUEUE_FULL
         until = min(demand.deadline, now + self.settings.queue.timeout_s)
         waiter = Waiter(self, owner, now, tried, until, demand)

@@ -28,6 +28,11 @@ class RetryBudget:
         self._repeats += 1
         return True
 
+    def spend(self, now: float) -> None:
+        """Count a repeat that had to be, so that fewer others may."""
+        self.fade(now)
+        self._repeats += 1
+
     def fade(self, now: float) -> None:
         """Forget with a time constant of ten seconds."""
         if self._faded_at is None:

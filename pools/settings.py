@@ -49,6 +49,9 @@ class PoolSettings(BaseModel):
     tiers: tuple[str, ...] = ()
     slots: int = Field(default=64, ge=1)
     repeatable: bool = False
+    interchangeable: bool = False
+    deterministic: bool = False
+    coalesce: bool = True
     overdue_s: float = Field(default=0.4, ge=0)
     local: Literal["speech"] | None = None
     tls: UpstreamTls | None = None
@@ -59,4 +62,6 @@ class PoolSettings(BaseModel):
     def _one_kind(self) -> Self:
         if bool(self.endpoints) == bool(self.tiers):
             raise ValueError("a pool has either endpoints or tiers, and at least one of them")
+        if self.interchangeable and self.kind != "speech":
+            raise ValueError("only speech can be spoken in parts by interchangeable endpoints")
         return self

@@ -21,6 +21,8 @@ FADE_S = 10.0
 # What each error of the last seconds counts for: as if so much more work were before it.
 ERROR_S = 1.0
 CALLERS = 10_000
+# A listener who would have heard everything so soon is served before all others.
+URGENT_S = 0.25
 FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
 
 
@@ -65,9 +67,11 @@ class Load:
 class Speech:
     """Shortest first, but nobody for long behind others, and nobody with more than a share while others wait."""
 
-    def __init__(self, overdue_s: float, roll: Roll) -> None:
+    def __init__(self, overdue_s: float, roll: Roll, *, in_parts: bool = False) -> None:
+        """`in_parts`: of a text that may be spoken in parts, only the first one is asked for at first."""
         self.estimates = Estimates()
         self._overdue_s = overdue_s
+        self._in_parts = in_parts
         self._roll = roll
         self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
         self._inflight: Counter[str] = Counter()
@@ -76,7 +80,10 @@ class Speech:
 
     def estimate_s(self, demand: Demand, endpoint: str = "") -> float:
         """Return what a text will cost at an endpoint, or at any."""
-        return self.estimates.seconds(demand.characters, endpoint, demand.voice)
+        return self.estimates.seconds(self._characters(demand), endpoint, demand.voice)
+
+    def _characters(self, demand: Demand) -> float | None:
+        return demand.first if self._in_parts and demand.first is not None else demand.characters
 
     def choose(self, endpoints: Iterable[Endpoint], now: float) -> Endpoint | None:
         """Return the endpoint with a free slot that will speak first: with little work before it, and prompt lately."""
@@ -99,22 +106,29 @@ class Speech:
         callers = {waiter.demand.caller for waiter in waiters} | set(self._inflight)
         share = ceil(slots / len(callers)) if callers else slots
 
-        def place(waiter: Waiter) -> tuple[bool, bool, float]:
-            return self._inflight[waiter.demand.caller] >= share, *self._place(waiter, now)
+        def place(waiter: Waiter) -> tuple[bool, int, float]:
+            group, key = self._place(waiter, now)
+            return group > 0 and self._inflight[waiter.demand.caller] >= share, group, key
 
         return sorted(waiters, key=place)
 
-    def _place(self, waiter: Waiter, now: float) -> tuple[bool, float]:
+    def _place(self, waiter: Waiter, now: float) -> tuple[int, float]:
+        """Return the group and the place in it: 0 who would hear silence, 1 the overdue, 2 all others."""
+        if waiter.demand.due is not None:
+            spare_s = waiter.demand.due - waiter.estimate_s - now
+            return (0 if spare_s < URGENT_S else 2), spare_s
         shift_s = SHIFT_S[waiter.demand.priority]
         # A class may put off when somebody is overdue, but makes nobody overdue who has just come.
         if now - waiter.since - max(shift_s, 0.0) >= self._overdue_s:
-            return False, waiter.since + shift_s
-        return True, waiter.estimate_s + shift_s
+            return 1, waiter.since + shift_s
+        return 2, waiter.estimate_s + shift_s
 
     def refuse(
         self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float
     ) -> Refusal | None:
         """Say why somebody should not even wait: half the queue is theirs already, or it would be too long."""
+        if waiter.demand.due is not None:
+            return None  # it has begun
         caller = waiter.demand.caller
         self._see(caller, now)
         mine = sum(other.demand.caller == caller for other in waiters)
@@ -150,8 +164,10 @@ class Speech:
             del self._inflight[demand.caller]
         if outcome in FAULTS:
             load.failed(now)
-        elif outcome is SUCCEEDED and demand.characters is not None and not lease.held_back:
-            self.estimates.observe(demand.characters, now - lease.since, endpoint.name, demand.voice)
+        elif outcome is SUCCEEDED and not lease.held_back:
+            characters = self._characters(demand)
+            if characters is not None:
+                self.estimates.observe(characters, now - lease.since, endpoint.name, demand.voice)
 
     def forget(self, endpoint: Endpoint) -> None:
         """Forget what was learned of an endpoint that has left; its open leases end as they would."""

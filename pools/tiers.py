@@ -18,6 +18,7 @@ class Tiers:
 
     def __init__(self, pools: Sequence[Pool]) -> None:
         self.pools = tuple(pools)
+        self.names = tuple(pool.name for pool in pools)
 
     @property
     def ready(self) -> bool:

@@ -7,6 +7,7 @@ colon, one length), so both readings see the same fields: tests hold them agains
 Must not know connections, endpoints or clocks. Rules: RFC 9110 section 7.6, RFC 9112 sections 2, 3 and 6.
 """
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -39,6 +40,12 @@ _ABSOLUTE = re.compile(rb"https?://(" + _AUTHORITY + rb")((?:[/?][^#]*)?)", re.I
 _BEGINNING = re.compile(rb"(?:[A-Z][A-Z-]{0,31}(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?)?")
 _LINE_FEED_ALONE = re.compile(rb"(?<!\r)\n")
 _FIRST_LINE_LIMIT = TARGET_LIMIT + 64
+_LENGTH = re.compile(rb"\r\ncontent[-_]length:[^\r]*", re.IGNORECASE)
+_UNLIKE = re.compile(
+    rb"\r\n(?:host|user-agent|traceparent|tracestate|baggage|date|via|content-length|x-forwarded-[!-9;-~]+|forwarded"
+    rb"|x-real-ip|cache-control|pragma|priority|referer|dnt|sec-[!-9;-~]+):[^\r]*(?=\r\n)",
+    re.IGNORECASE,
+)
 _TOKEN = re.compile(rb"[^\t ,]+")
 # Framing and routing are ours: a Connection field cannot take them out of a message.
 _NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"host", b"content-length"})
@@ -77,6 +84,8 @@ class RequestHead:
     scheme_known: bool = False
     # What X-Sovren-* fields say, by their names in lower case; they are for us and go no further.
     told: Mapping[bytes, bytes] = MappingProxyType({})
+    # What equal requests have in common: see `likeness`.
+    alike: bytes = b""
     # Whether it came from an address that is believed.
     trusted: bool = False
 
@@ -333,6 +342,24 @@ def _find_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byte
         return absolute[1], b"*"  # RFC 9112 section 3.2.4: it asks about the server
     # RFC 9112 section 3.2.2: the authority of an absolute target replaces the Host field.
     return absolute[1], absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
+
+
+def likeness(request: RequestHead) -> bytes:
+    """Return the method, target and fields of a request without those that say nothing about its answer.
+
+    Two requests with the same likeness and the same body are equal; all credentials are in it, whatever their names.
+    """
+    if not request.alike:
+        request.alike = _UNLIKE.sub(b"", request.start + b"\r\n")
+    return request.alike
+
+
+def with_another_body(request: RequestHead) -> RequestHead:
+    """Return a request's head without its body's length: what is then sent on says the length of what is sent."""
+    other = copy.copy(request)
+    other.start = _LENGTH.sub(b"", request.start)
+    other.chunked, other.length = True, 0
+    return other
 
 
 def forward_request(

@@ -16,6 +16,8 @@ _FIELD = re.compile(
     rb"|upgrade|via|x-request-id|x-sovren-[!-9;-~]*):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
+_MEDIA_TYPE = re.compile(rb"\r\nContent-Type:[ \t]*([^\r]*)", re.IGNORECASE)
+_CONTENT_CODING = re.compile(rb"\r\nContent-Encoding:[ \t]*(?!identity)[^\r]", re.IGNORECASE)
 # Framing is ours: a Connection field cannot take it out of a message.
 _NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"content-length"})
 SWITCHED, OK, NO_CONTENT, NOT_MODIFIED = 101, 200, 204, 304
@@ -129,6 +131,12 @@ def _read_coding(response: ResponseHead, value: bytes) -> None:
     if value.lower() != b"chunked" or response.chunked or not response.minor:
         raise ResponseError("a transfer coding other than chunked, once, in HTTP/1.1")
     response.chunked = True
+
+
+def media_type(response: ResponseHead) -> bytes:
+    """Return what a response's Content-Type says, empty where it has none, or its body is in some coding."""
+    found = _MEDIA_TYPE.search(response.start)
+    return b"" if found is None or _CONTENT_CODING.search(response.start) else found[1].rstrip(b" \t")
 
 
 def forward_response(

@@ -112,8 +112,27 @@ def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
         ((p.name, reason), count) for p in pools for reason, count in p.stats.refusals.items()
     ])  # fmt: skip
     yield _counter("pool_retries", "Requests sent again.", ("pool",), [((p.name,), p.stats.retries) for p in pools])
+    yield _counter("pool_coalesced", "Requests that got the answer to an equal one that was in flight.", ("pool",), [
+        ((p.name,), p.stats.coalesced) for p in pools
+    ])  # fmt: skip
+    yield from _scatter_families(pools)
     yield from _endpoint_gauges(pools)
     yield from _endpoint_counters(pools)
+
+
+def _scatter_families(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
+    at = ("pool",)
+    yield _counter(
+        "pool_scattered_texts", "Texts spoken in parts.", at, [((p.name,), p.stats.scattered) for p in pools]
+    )
+    yield _counter("pool_parts", "Parts of those texts.", at, [((p.name,), p.stats.parts) for p in pools])
+    yield _counter(
+        "pool_parts_repeated", "Parts spoken again.", at, [((p.name,), p.stats.parts_repeated) for p in pools]
+    )
+    yield _counter(
+        "pool_underruns", "Parts that came over 0.1 s after their listener had heard what was before them.", at,
+        [((p.name,), p.stats.underruns) for p in pools],
+    )  # fmt: skip
 
 
 def _endpoint_gauges(pools: tuple[PoolState, ...]) -> Iterator[Metric]:

@@ -105,3 +105,10 @@ class PoolStats:
         self.estimate_error = Histogram()
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.retries = 0
+        # Requests that got the answer to an equal one.
+        self.coalesced = 0
+        # Texts that were spoken in parts, their parts, those that had to be spoken again, and silences heard.
+        self.scattered = 0
+        self.parts = 0
+        self.parts_repeated = 0
+        self.underruns = 0

@@ -34,7 +34,7 @@ from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.metrics import ListenerCollector, PoolsCollector, describe_pool
 from sovren_edge.relay.relay import Door, MakeSupplier, Relay
 from sovren_edge.relay.timeouts import KINDS as TIMEOUTS
-from sovren_edge.speech.serving import serve_speech
+from sovren_edge.speech.serving import Speaking
 from sovren_edge.tls import Certificate
 
 METHODS = hdrs.METH_ALL
@@ -52,6 +52,7 @@ class Shared:
     descriptors: Descriptors
     certificates: Mapping[str, Certificate]
     sources: list[Source] = field(default_factory=list)
+    speaking: Speaking = field(default_factory=Speaking)
     acceptors: list[Acceptor] = field(default_factory=list)
 
 
@@ -141,7 +142,7 @@ async def _open_relayed(
         stats,
         alone=not tiers.pools,
         scheme=scheme,
-        supplier=_supplier(tiers),
+        supplier=_supplier(tiers, shared.speaking),
     )
     entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
     async with accepting(entrance) as acceptor:
@@ -149,9 +150,9 @@ async def _open_relayed(
         yield
 
 
-def _supplier(tiers: Tiers) -> MakeSupplier:
-    """Return what serves requests: with a mind for speech where a pool has one."""
-    return serve_speech if any(pool.settings.kind == "speech" for pool in tiers.pools) else Fetch
+def _supplier(tiers: Tiers, speaking: Speaking) -> MakeSupplier:
+    """Return what supplies answers: with a mind for speech where a pool has one."""
+    return speaking if any(pool.settings.kind == "speech" for pool in tiers.pools) else Fetch
 
 
 def _entrance(

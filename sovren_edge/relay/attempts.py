@@ -19,11 +19,12 @@ STALE_S = 0.1
 
 
 class Attempts:
-    """The attempts of one request; `repeated` once it was sent again for an endpoint's fault."""
+    """The attempts of one request, the `last` of them at an endpoint; `repeated` once one was an endpoint's fault."""
 
     count = 0
     repeated = False
     tried: "frozenset[Endpoint]" = NOBODY
+    last: "Endpoint | None" = None
     _stale = False
 
     def connect_failed(self, endpoint: "Endpoint") -> None:

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 class Supplier(Protocol):
     """Where an answer comes from: a fetch, or what makes one of several; see Fetch."""
 
-    endpoint: str
-    queue_s: float
     idle_s: float
+
+    @property
+    def endpoint(self) -> str:
+        """Who answers, or was asked last; empty before."""
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds that were waited for a slot."""
 
     @property
     def tries(self) -> int:

@@ -95,7 +95,7 @@ class Fetch:
 
     def __init__(self, relay: "Relay", door: "Door", taker: Taker, demand: Demand = UNKNOWN) -> None:
         self._relay = relay
-        self._door = door
+        self.door = door
         self.taker = taker
         self._request = taker.request
         self._body = taker.request_body
@@ -115,7 +115,7 @@ class Fetch:
 
     def ask(self, now: float) -> None:
         """Ask the pools for a slot."""
-        admission = self._door.tiers.admit(self, now, self.attempts.tried, self._demand)
+        admission = self.door.tiers.admit(self, now, self.attempts.tried, self._demand)
         if isinstance(admission, Lease):
             self.take(admission, now)
         elif isinstance(admission, Waiter):
@@ -136,7 +136,7 @@ class Fetch:
     def refused(self, refusal: Refusal) -> None:
         """Tell that nobody can serve now; see relay.Owner."""
         now = self._leave_queue()
-        for pool in self._door.tiers.pools[:1]:
+        for pool in self.door.tiers.pools[:1]:
             self._relay.stats_of(pool).refusals[refusal] += 1
         self.taker.failed(problems.refused(refusal, self._relay.roll(problems.RETRY_AFTER_S)), now)
 
@@ -153,10 +153,11 @@ class Fetch:
         """Use a slot."""
         attempts = self.attempts
         if not attempts.count:
-            self._relay.stats_of(lease.pool).queue_wait.observe(self.queue_s)
             if self.divide is not None and self.divide(lease, now):
                 return
+            self._relay.stats_of(lease.pool).queue_wait.observe(self.queue_s)
         attempts.count += 1
+        attempts.last = lease.endpoint
         self._lease = lease
         endpoint = lease.endpoint
         self.endpoint = endpoint.name
@@ -174,7 +175,7 @@ class Fetch:
             upstream = await self._relay.connections.connect(lease.endpoint)
         except OSError as error:
             self._connecting = None
-            self._door.stats.timeouts[timeouts.CONNECT] += isinstance(error, TimeoutError)
+            self.door.stats.timeouts[timeouts.CONNECT] += isinstance(error, TimeoutError)
             now = self._relay.now()
             if error.errno in OURS:
                 self._release(Outcome.LEFT, now)
@@ -336,10 +337,14 @@ class Fetch:
     def _may_repeat(self, lease: Lease, upstream: "Upstream", now: float) -> bool:
         kept_for_s = now - self._sent_at if upstream.used else None
         return not self._body.streaming and self.attempts.may_repeat(
-            self._request.method, lease, self._door.tiers, now, kept_connection_for_s=kept_for_s
+            self._request.method, lease, self.door.tiers, now, kept_connection_for_s=kept_for_s
         )
 
     # --- the taker
+
+    def blame(self) -> None:
+        """Count the attempt as the endpoint's failure, whatever its status says."""
+        self._failing = True
 
     def pause(self, *, paused: bool) -> None:
         """Read no more from the endpoint while nobody takes it, or go on."""

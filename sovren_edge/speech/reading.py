@@ -1,9 +1,11 @@
-"""Owns reading a request for speech: how much there is to say, by which voice, for whom, and how soon.
+"""Owns reading a request for speech: what is to be said, by which voice, for whom, and how soon.
 
 All forms in the wild are JSON objects: OpenAI's, which the CSM and Kokoro servers share (`input`), and `synthesize`
 (`text`). A body in any other form is forwarded all the same. Must not know pools' states, connections or clocks.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import inf
 
 import orjson
@@ -18,10 +20,62 @@ PRIORITIES = {
 }
 SLOWEST, FASTEST = 0.25, 4.0
 LONGEST_NAME = 128
+# Where requests for speech go, whatever stands before; elsewhere an answer may be something else than bare audio.
+SPEECH_PATHS = ("/audio/speech", "/synthesize")
+# What can be joined. Where nothing is asked for it is mp3 for all servers that are known, or is seen when it comes.
+JOINABLE = frozenset({"mp3", "wav", "pcm"})
 
 
-def read_demand(request: RequestHead, body: bytes, address: str, now: float) -> Demand:
-    """Return what a request asks for that came `now` from an address; `body` is empty where it was not kept.
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a request says: its `members`, and under which `name` the text stands among them."""
+
+    members: Mapping[str, object]
+    name: str
+    text: str
+    voice: str
+    pace: float
+
+    @property
+    def characters(self) -> float:
+        """The length of the text as time counts it: slow speech is more speech."""
+        return len(self.text) / self.pace
+
+    @property
+    def language(self) -> str:
+        """The text's language by its two letters; English where nothing is said, which does for most scripts."""
+        language = self.members.get("language")
+        return language[:2].lower() if isinstance(language, str) and len(language) > 1 else "en"
+
+    @property
+    def divisible(self) -> bool:
+        """Whether an answer made of several would be of the same form."""
+        wanted = self.members.get("response_format") or "mp3"
+        return isinstance(wanted, str) and wanted in JOINABLE and self.members.get("stream_format", "audio") == "audio"
+
+    def body(self, text: str) -> bytes:
+        """Return the same request for another text."""
+        return orjson.dumps({**self.members, self.name: text})
+
+
+def read_speech(body: bytes) -> Spoken | None:
+    """Return what a body says; None if it is no request for speech that can be read."""
+    try:
+        members = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(members, dict):
+        return None
+    name = "input" if members.get("input") else "text"
+    text, voice, speed = members.get(name), members.get("voice"), members.get("speed")
+    if not isinstance(text, str):
+        return None
+    pace = min(max(speed, SLOWEST), FASTEST) if isinstance(speed, int | float) else 1.0
+    return Spoken(members, name, text, voice[:LONGEST_NAME] if isinstance(voice, str) else "", pace)
+
+
+def read_demand(request: RequestHead, spoken: Spoken | None, address: str, now: float) -> Demand:
+    """Return what a request asks for that came `now` from an address; `spoken` is what its body says.
 
     What X-Sovren-* says is believed from trusted addresses; from others it may only lower the priority.
     """
@@ -33,24 +87,10 @@ def read_demand(request: RequestHead, body: bytes, address: str, now: float) -> 
         deadline = now + _read_seconds(told.get(b"x-sovren-deadline-ms", b""))
     else:
         priority = max(priority, Priority.STANDARD)
-    characters, voice = _read_text(body)
-    return Demand(characters, voice, caller, priority, deadline)
+    if spoken is None:
+        return Demand(None, "", caller, priority, deadline)
+    return Demand(spoken.characters, spoken.voice, caller, priority, deadline)
 
 
 def _read_seconds(value: bytes) -> float:
     return int(value) / 1000 if value.isdigit() and len(value) <= 9 else inf  # noqa: PLR2004 - eleven days
-
-
-def _read_text(body: bytes) -> tuple[float | None, str]:
-    try:
-        members = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None, ""
-    if not isinstance(members, dict):
-        return None, ""
-    text, voice, speed = members.get("input") or members.get("text"), members.get("voice"), members.get("speed")
-    if not isinstance(text, str):
-        return None, ""
-    # Slow speech is more speech.
-    pace = min(max(speed, SLOWEST), FASTEST) if isinstance(speed, int | float) else 1.0
-    return len(text) / pace, voice[:LONGEST_NAME] if isinstance(voice, str) else ""

@@ -13,6 +13,12 @@ def test_a_pool_has_endpoints_or_tiers(table: dict[str, tuple[str, ...]]) -> Non
         PoolSettings.model_validate(table)
 
 
+def test_only_speech_is_spoken_in_parts() -> None:
+    """Nothing else can be divided."""
+    with pytest.raises(ValidationError, match="only speech"):
+        PoolSettings(endpoints=("a:1",), interchangeable=True)
+
+
 @pytest.mark.parametrize("table", [{"endpoints": ("a:1",)}, {"tiers": ("b",)}])
 def test_one_of_the_two_is_enough(table: dict[str, tuple[str, ...]]) -> None:
     """Everything else has a default."""

@@ -104,6 +104,33 @@ def test_nobody_is_overdue_who_has_just_come() -> None:
     assert speech.order(waiters, 1, 0.2) == waiters
 
 
+def test_a_listener_who_would_hear_silence_is_served_first() -> None:
+    """Before those who have waited long; other parts of texts wait among the rest, by the time that is left."""
+    pool = speech_pool(make_endpoint())
+    lease = take(pool)
+    urgent, spare, short, long = text(100, due=1.7), text(100, due=3.5), text(30), text(1200)
+    queue(pool, long, now=0.5)
+    queue(pool, spare, short, urgent, now=1.5)
+    assert served(pool, lease, 1.6, 4) == [urgent, long, short, spare]
+
+
+def test_a_part_of_a_text_that_is_heard_is_never_refused() -> None:
+    """However full the queue is, and whoever has most of it: its text was let in."""
+    pool = speech_pool(make_endpoint(), limit=1)
+    take(pool, text(3000))
+    queue(pool, text(10))
+    assert admit(pool, text(10)) is Refusal.QUEUE_FULL
+    queue(pool, text(10, due=1.0))
+
+
+def test_a_text_that_may_be_divided_waits_as_long_as_its_first_part() -> None:
+    """In a pool that may divide it; in others it costs all of its length."""
+    demand = text(1200, first=100.0)
+    assert Speech(0.4, first_of).estimate_s(demand) > 1
+    assert Speech(0.4, first_of, in_parts=True).estimate_s(demand) < 0.2
+    assert Speech(0.4, first_of, in_parts=True).estimate_s(text(1200)) > 1
+
+
 def test_a_greedy_caller_waits_behind_the_others() -> None:
     """With more than its share of slots, it is served when nobody else waits."""
     endpoints = [make_endpoint(name) for name in "abcd"]

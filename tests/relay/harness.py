@@ -24,7 +24,7 @@ from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.settings import RelaySettings
-from sovren_edge.speech.serving import serve_speech
+from sovren_edge.speech.serving import Speaking
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 EVERYBODY = Networks([ip_network("127.0.0.0/8")])
@@ -164,10 +164,20 @@ def make_pool(
     queue: QueueSettings | None = None,
     ready: bool = True,
     kind: Literal["speech", "generic"] = "generic",
+    interchangeable: bool = False,
+    deterministic: bool = False,
+    coalesce: bool = True,
 ) -> Pool:
     """Make a pool of loopback endpoints that are ready at once."""
     settings = PoolSettings(
-        endpoints=("set:1",), kind=kind, slots=slots, repeatable=repeatable, queue=queue or QueueSettings()
+        endpoints=("set:1",),
+        kind=kind,
+        slots=slots,
+        repeatable=repeatable,
+        queue=queue or QueueSettings(),
+        interchangeable=interchangeable,
+        deterministic=deterministic,
+        coalesce=coalesce,
     )
     endpoints = [Endpoint(f"127.0.0.1:{port}", "127.0.0.1", port, slots) for port in ports]
     pool = Pool(name, settings, endpoints, roll=lambda _n: 0, jitter=lambda: 0.5)
@@ -202,7 +212,7 @@ async def front(
         tiers = Tiers(pools)
         stats = ListenerStats("door", "door")
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
-        supplier = serve_speech if any(pool.settings.kind == "speech" for pool in pools) else Fetch
+        supplier = Speaking() if any(pool.settings.kind == "speech" for pool in pools) else Fetch
         door = Door("door", tiers, pages, allow, trusted, stats, supplier=supplier)
         server = await loop.create_server(lambda: Downstream(relay, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)
         sweeper = group.create_task(relay.run())

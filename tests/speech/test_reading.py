@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pools.demand import Demand, Priority
 from sovren_edge.http.request import parse_request
-from sovren_edge.speech.reading import read_demand
+from sovren_edge.speech.reading import read_demand, read_speech
 
 HEAD = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n%s\r\n"
 OPENAI = b'{"model":"tts-1","input":"Good morning.","voice":"alloy","response_format":"wav"}'
@@ -17,7 +17,7 @@ OPENAI = b'{"model":"tts-1","input":"Good morning.","voice":"alloy","response_fo
 
 def demand(body: bytes = OPENAI, fields: bytes = b"", *, trusted: bool = True) -> Demand:
     """Read a request that came from 10.0.0.1 at 100 s."""
-    return read_demand(parse_request(HEAD % fields, trusted=trusted), body, "10.0.0.1", 100.0)
+    return read_demand(parse_request(HEAD % fields, trusted=trusted), read_speech(body), "10.0.0.1", 100.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,208 @@
+"""Owns one answer that several callers get: equal requests that are in flight at once are spoken once.
+
+Who comes late is first given what has come so far. A caller that leaves takes nothing from the others; the work ends
+with the last of them. Must not know where the answer comes from, nor connections.
+"""
+
+from collections.abc import Callable, MutableMapping
+
+from pools.admission import Outcome
+from sovren_edge.errors import Problem
+from sovren_edge.http.response import ResponseHead
+from sovren_edge.relay.exchange import Supplier
+from sovren_edge.relay.fetch import Taker
+
+# As much of an answer is remembered for those who come late; when more has come, nobody joins any more.
+REMEMBERED = 2 * 1024 * 1024
+
+Key = tuple[object, ...]
+
+
+class Flight:
+    """One answer on its way; it is whom its supplier tells, see fetch.Taker."""
+
+    def __init__(self, flights: MutableMapping[Key, "Flight"], key: Key, first: Taker) -> None:
+        """Take part in `flights` under a `key` until the answer is complete, or too long; `first` asked for it."""
+        self.request, self.request_body, self.request_id = first.request, first.request_body, first.request_id
+        self.caller, self.started_at = first.caller, first.started_at
+        self.supplier: Supplier | None = None
+        # Told of an answer that is complete, if all of it is remembered.
+        self.keep: Callable[[ResponseHead, list[bytes]], None] | None = None
+        self._flights = flights
+        self._key = key
+        self._takers: list[Taker] = []
+        self._paused: set[Taker] = set()
+        self._deadline = 0.0
+        self._head: ResponseHead | None = None
+        self._sized = False
+        self._pieces: list[bytes] = []
+        self._size = 0
+        flights[key] = self
+
+    def board(self, taker: Taker, now: float) -> None:
+        """Let somebody have the answer: what has come of it now, and the rest when it comes."""
+        self._takers.append(taker)
+        if len(self._takers) == 1 and self.supplier is not None and self._head is None:
+            self.supplier.ask(now)
+            return
+        taker.wait_until(self._deadline)
+        if self._head is not None:
+            taker.answered(self._head, now, sized=self._sized)
+            if self._pieces:
+                taker.body(list(self._pieces), now)
+            taker.flush()
+
+    def leave(self, taker: Taker, outcome: Outcome, now: float) -> None:
+        """Let somebody go; the last one ends the work."""
+        if taker not in self._takers:
+            return
+        self._takers.remove(taker)
+        self.pause(taker, paused=False)
+        if not self._takers and self.supplier is not None:
+            self._close()
+            self.supplier.stop(outcome, now)
+
+    def pause(self, taker: Taker, *, paused: bool) -> None:
+        """Bring no more while one of the callers has far too much to read still."""
+        before = bool(self._paused)
+        (self._paused.add if paused else self._paused.discard)(taker)
+        if before != bool(self._paused) and self.supplier is not None:
+            self.supplier.pause(paused=paused)
+
+    def _close(self) -> None:
+        """Let nobody join any more."""
+        if self._flights.get(self._key) is self:
+            del self._flights[self._key]
+
+    def _end(self) -> list[Taker]:
+        """Return who is to be told of the end."""
+        self._close()
+        # The two hold each other, and nothing here is to wait for a collection.
+        self.supplier = None
+        takers, self._takers = self._takers, []
+        return takers
+
+    # --- what its supplier tells
+
+    def wait_until(self, deadline: float) -> None:
+        """See fetch.Taker."""
+        self._deadline = deadline
+        for taker in self._takers[:]:
+            taker.wait_until(deadline)
+
+    def sent(self, *, paused: bool) -> None:
+        """See fetch.Taker; all of the request is at hand."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """See fetch.Taker."""
+        for taker in self._takers[:]:
+            taker.interim(head)
+
+    def switched(self, head: ResponseHead, now: float) -> bool:  # noqa: ARG002 - Taker's signature
+        """See fetch.Taker; nobody asked for that."""
+        return False
+
+    def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
+        """See fetch.Taker."""
+        self._head, self._sized = head, sized
+        for taker in self._takers[:]:
+            taker.answered(head, now, sized=sized)
+
+    def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        """See fetch.Taker."""
+        self._head, self._sized = head, True
+        self._remember([body])
+        for taker in self._takers[:]:
+            taker.answered_whole(head, body, now)
+
+    def body(self, pieces: list[bytes], now: float) -> None:
+        """See fetch.Taker."""
+        self._remember(pieces)
+        for taker in self._takers[:]:
+            taker.body(pieces, now)
+
+    def _remember(self, pieces: list[bytes]) -> None:
+        self._size += sum(map(len, pieces))
+        if self._size <= REMEMBERED:
+            self._pieces += pieces
+        else:
+            self._pieces = []
+            self._close()
+
+    def flush(self) -> None:
+        """See fetch.Taker."""
+        for taker in self._takers[:]:
+            taker.flush()
+
+    def ended(self, now: float) -> None:
+        """See fetch.Taker."""
+        if self.keep is not None and self._head is not None and self._size <= REMEMBERED:
+            self.keep(self._head, self._pieces)
+        for taker in self._end():
+            taker.ended(now)
+
+    def failed(self, problem: Problem, now: float) -> None:
+        """See fetch.Taker."""
+        for taker in self._end():
+            taker.failed(problem, now)
+
+    def broken(self, reason: str, now: float) -> None:
+        """See fetch.Taker."""
+        for taker in self._end():
+            taker.broken(reason, now)
+
+
+class Seat:
+    """One caller's place in a flight: see exchange.Supplier."""
+
+    __slots__ = ("_first", "_flight", "_supplier", "_taker", "idle_s")
+
+    def __init__(self, flight: Flight, taker: Taker, supplier: Supplier, *, first: bool) -> None:
+        """`first` says for whom the work is done; for the others nothing is attempted."""
+        self._flight = flight
+        self._taker = taker
+        self._supplier = supplier
+        self._first = first
+        self.idle_s = supplier.idle_s
+
+    @property
+    def endpoint(self) -> str:
+        """Who answers."""
+        return self._supplier.endpoint
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds that were waited for a slot."""
+        return self._supplier.queue_s if self._first else 0.0
+
+    @property
+    def tries(self) -> int:
+        """Attempts so far on behalf of this caller."""
+        return self._supplier.tries if self._first else 0
+
+    @property
+    def write_paused(self) -> bool:
+        """See exchange.Supplier."""
+        return self._supplier.write_paused
+
+    def ask(self, now: float) -> None:
+        """Take part."""
+        self._flight.board(self._taker, now)
+
+    def write(self, pieces: list[bytes]) -> None:
+        """See exchange.Supplier; all of the request is at hand."""
+
+    def body_sent(self, now: float) -> None:
+        """See exchange.Supplier; it was complete before."""
+
+    def write_eof(self) -> bool:
+        """See exchange.Supplier; this is no tunnel."""
+        return False
+
+    def pause(self, *, paused: bool) -> None:
+        """Bring no more of the answer while this caller is slow to read, or go on."""
+        self._flight.pause(self._taker, paused=paused)
+
+    def stop(self, outcome: Outcome, now: float) -> None:
+        """Leave."""
+        self._flight.leave(self._taker, outcome, now)

@@ -1,0 +1,214 @@
+"""Owns a text that several endpoints speak at once: its parts, in order, as one answer.
+
+The first audio comes with the first part, whatever the text's length, and an endpoint that dies costs its part alone.
+The text keeps its place in the queue as any other; when its slot comes it is divided, if that slot's pool allows it.
+Must not know connections, nor how pools choose.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pools.admission import Lease, Outcome
+from pools.demand import Demand
+from pools.tiers import Tiers
+from sovren_edge.http.request import with_another_body
+from sovren_edge.relay.deadlines import NEVER
+from sovren_edge.relay.fetch import Fetch, Taker
+from sovren_edge.speech.part import Part
+from sovren_edge.speech.reading import Spoken
+
+if TYPE_CHECKING:
+    from sovren_edge.relay.relay import Door, Relay
+
+# Parts of one text that are spoken, or wait to be passed on, at once.
+AT_ONCE = 4
+# How long a character is heard at least: fast readers need a twentieth of a second.
+HEARD_S = 0.05
+# A silence that a listener notices.
+NOTICED_S = 0.1
+
+
+class Scatter:
+    """Supplies an exchange with one answer made of several fetches; see exchange.Supplier."""
+
+    def __init__(
+        self, relay: "Relay", door: "Door", taker: Taker, *, demand: Demand, spoken: Spoken, texts: Iterator[str]
+    ) -> None:
+        """Speak the `texts`, which together are what is `spoken`; there are at least two."""
+        self._relay = relay
+        self._door = door
+        self._taker = taker
+        self._spoken = spoken
+        self._texts = texts
+        self._next: str | None = next(texts)
+        self._demand = replace(demand, first=len(self._next) / spoken.pace)
+        self._request = with_another_body(taker.request)
+        self._parts: deque[Part] = deque()
+        self._endpoint = ""
+        self._tries = 0
+        # What all parts have in common, once the first has begun to be passed on.
+        self._form: bytes | None = None
+        self._heard_until = NEVER
+        self._paused = self._over = False
+        self.idle_s = relay.settings.idle_timeout_s
+        self._whole = Fetch(relay, door, taker, self._demand)
+        self._whole.divide = self._divide
+
+    @property
+    def endpoint(self) -> str:
+        """Who speaks it, or its first part."""
+        return self._whole.endpoint or self._endpoint
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds that were waited for a slot."""
+        return self._whole.queue_s
+
+    @property
+    def tries(self) -> int:
+        """Attempts so far, of all parts."""
+        return self._whole.tries + self._tries + sum(part.tries for part in self._parts)
+
+    @property
+    def write_paused(self) -> bool:
+        """See exchange.Supplier."""
+        return self._whole.write_paused
+
+    def ask(self, now: float) -> None:
+        """Ask for a slot."""
+        self._whole.ask(now)
+
+    def write(self, pieces: list[bytes]) -> None:
+        """See exchange.Supplier; all of the request is at hand."""
+
+    def body_sent(self, now: float) -> None:
+        """See exchange.Supplier; it was complete before."""
+
+    def write_eof(self) -> bool:
+        """See exchange.Supplier; this is no tunnel."""
+        return False
+
+    def pause(self, *, paused: bool) -> None:
+        """Begin no further parts while the caller is slow to read."""
+        self._paused = paused
+        if not self._parts:
+            self._whole.pause(paused=paused)
+            return
+        now = self._relay.now()
+        self._taker.wait_until(now + self.idle_s if paused else NEVER)
+        self._fill(now)
+
+    def stop(self, outcome: Outcome, now: float) -> None:
+        """End the work at once, wherever it stands."""
+        self._over = True
+        self._whole.stop(outcome, now)
+        while self._parts:
+            part = self._parts.popleft()
+            part.stop(outcome, now)
+            self._tries += part.tries
+
+    # --- the parts
+
+    def _divide(self, lease: Lease, now: float) -> bool:
+        """Use a slot for the first part, and ask for more, where its pool lets texts be divided."""
+        pool = lease.pool
+        if not pool.settings.interchangeable or self._next is None:
+            return False
+        stats = self._relay.stats_of(pool)
+        stats.scattered += 1
+        stats.queue_wait.observe(self._whole.queue_s)
+        # A text never leaves its first part's tier.
+        self._door = replace(self._door, tiers=Tiers([pool]))
+        self._taker.wait_until(NEVER)
+        first = self._make(now)
+        lease.demand = first.demand
+        first.take(lease, now)
+        self._endpoint = lease.endpoint.name
+        self._fill(now)
+        return True
+
+    def _make(self, now: float, due: float | None = None) -> Part:
+        text, self._next = self._next or "", next(self._texts, None)
+        demand = replace(self._demand, characters=len(text) / self._spoken.pace, first=None, due=due)
+        part = Part(
+            self._relay, self._door, self, self._taker,
+            request=self._request, body=self._spoken.body(text), demand=demand, now=now,
+        )  # fmt: skip
+        self._parts.append(part)
+        self._relay.stats_of(self._door.tiers.pools[0]).parts += 1
+        return part
+
+    def _fill(self, now: float) -> None:
+        """Ask for as many further parts as may be spoken at once."""
+        while self._next is not None and len(self._parts) < AT_ONCE and not (self._over or self._paused):
+            self._make(now, self._due(now)).ask(now)
+
+    def _due(self, now: float) -> float:
+        """Return when the listener will have heard all that is before the next part."""
+        begun = now if self._form is None else self._heard_until
+        return begun + HEARD_S * sum(part.demand.characters or 0.0 for part in self._parts)
+
+    def came(self, now: float) -> None:
+        """Pass on what is next; see part.Whole."""
+        early = self._door.tiers.pools[0].settings.deterministic
+        while self._parts and not self._over:
+            part = self._parts[0]
+            if not (part.complete or early) or not self._pass_on(part, now) or not part.complete:
+                break
+            self._parts.popleft()
+            self._tries += part.tries
+            self._fill(now)
+        if self._over:
+            return
+        self._taker.flush()
+        if not self._parts and self._next is None:
+            self._over = True
+            self._taker.ended(now)
+
+    def _pass_on(self, part: Part, now: float) -> bool:
+        """Pass on what has come of a part; return whether it goes with those before."""
+        track = part.track
+        if track is None:
+            return False
+        if self._form is None:
+            self._begin(part, now)
+        elif track.form != self._form:
+            part.complete = False
+            part.repeat("its audio is of another form than that of the parts before", now)
+            return False
+        sound, seconds = part.pass_on()
+        if sound:
+            if now - self._heard_until > NOTICED_S:
+                self._relay.stats_of(self._door.tiers.pools[0]).underruns += 1
+            self._heard_until = max(now, self._heard_until) + seconds
+            self._taker.body(sound, now)
+        return True
+
+    def _begin(self, part: Part, now: float) -> None:
+        """Begin the answer, as an endpoint would that does not know its length yet."""
+        if part.track is None:
+            return
+        self._form, self._heard_until = part.track.form, now
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % part.media_type
+        self._taker.answered(self._relay.connections.responses[head], now, sized=False)
+        opening = part.track.opening()
+        if opening:
+            self._taker.body([opening], now)
+
+    def lost(self, reason: str, now: float) -> None:
+        """Speak the text as a whole after all, or break an answer that has begun; see part.Whole."""
+        if self._over:
+            return
+        begun = self._form is not None
+        self.stop(Outcome.LEFT, now)
+        if begun:
+            self._taker.broken(f"a part of the text was lost: {reason}", now)
+            return
+        self._over = False
+        self._next = None
+        queue_s = self._whole.queue_s
+        self._whole = Fetch(self._relay, self._whole.door, self._taker, replace(self._demand, first=None))
+        self._whole.queue_s = queue_s
+        self._whole.ask(now)
