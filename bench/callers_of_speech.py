@@ -1,22 +1,38 @@
 """Call for speech as many do: texts arrive at random, whether or not those before them were answered.
 
-Prints a line of JSON a text: its length, seconds from its planned arrival to the first byte of sound and to the last,
-and what came of it. The same seed sends the same texts at the same times.
+Prints a line of JSON a text: its length, seconds from its planned arrival to the first sample and to the last, and
+the silence that its listener heard in between. The same seed sends the same texts at the same times. With `--split`,
+callers divide their texts themselves, and ask for up to four parts at once.
 
-`python callers_of_speech.py PORT LOAD SECONDS SEED`
+`python callers_of_speech.py [--split] PORT LOAD SECONDS SEED`
 """
 
+import argparse
 import asyncio
 import random
+import re
 import sys
+from collections.abc import AsyncIterator, Callable
 
 import orjson
 import uvloop
-from engine import FIRST_S, RATE, SLOTS
+from engine import BYTES_A_SECOND, FIRST_S, RATE, SLOTS, WAV
 
 ENDPOINTS = 5
 MEDIAN, SIGMA, LONGEST = 90, 1.0, 4000
-LETTERS = "etaoin shrdlu"
+SENTENCE = 70
+LETTERS = "etaoinshrdlu      "
+AT_ONCE = 4
+END_OF_SENTENCE = re.compile(r"(?<=\. )")
+
+
+def prose(length: int, number: int, dice: random.Random) -> str:
+    """Return a unique text of so many characters, in sentences."""
+    text = f"Text {number}"
+    while len(text) < length:
+        words = "".join(dice.choices(LETTERS, k=max(20, round(dice.gauss(SENTENCE, SENTENCE / 3)))))
+        text += f" and {words.strip()} there. So"
+    return text[:length]
 
 
 def texts(load: float, seconds: float, seed: int) -> list[tuple[float, str]]:
@@ -30,47 +46,85 @@ def texts(load: float, seconds: float, seed: int) -> list[tuple[float, str]]:
         at += dice.expovariate(rate)
         if at > seconds:
             break
-        text = f"{number} " + "".join(dice.choices(LETTERS, k=length))
-        arrivals.append((at, text[:length]))
+        arrivals.append((at, prose(length, number, dice)))
     return arrivals
 
 
-async def ask(port: int, planned: float, text: str) -> dict[str, object]:
-    """Ask for one text; return what came of it."""
-    loop = asyncio.get_running_loop()
-    body = orjson.dumps({"model": "tts-1", "voice": "alloy", "response_format": "pcm", "input": text})
-    said: dict[str, object] = {"characters": len(text), "ttfa_s": None, "whole_s": None, "status": 0}
+async def samples(port: int, text: str) -> AsyncIterator[int]:
+    """Ask for a text; yield how many samples came, whenever some did. Raises OSError or EOFError."""
+    body = orjson.dumps({"model": "tts-1", "voice": "alloy", "response_format": "wav", "input": text})
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST /v1/audio/speech HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nConnection: close\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
         )
         head = await reader.readuntil(b"\r\n\r\n")
-        said["status"] = int(head.split(b" ")[1])
-        data = await reader.read(1)
-        said["ttfa_s"] = loop.time() - planned
-        while data:
-            tail, data = data, await reader.read(1 << 16)
-        said["whole_s"] = loop.time() - planned if tail.endswith(b"0\r\n\r\n") else None
+        if b" 200 " not in head[:16]:
+            raise EOFError
+        header = len(WAV)
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+            passed = min(header, size)
+            header -= passed
+            if size > passed:
+                yield size - passed
+    finally:
         writer.close()
-    except (OSError, asyncio.IncompleteReadError):
-        said["status"] = 0
+
+
+async def in_parts(port: int, text: str) -> AsyncIterator[int]:
+    """Do the same for a caller that divides its text: parts are asked for at once, and heard in their order."""
+    parts = END_OF_SENTENCE.split(text)
+    allowed = asyncio.Semaphore(AT_ONCE)
+
+    async def whole(part: str) -> int:
+        async with allowed:
+            return sum([size async for size in samples(port, part)])
+
+    tasks = [asyncio.create_task(whole(part)) for part in parts if part]
+    for task in tasks:
+        yield await task
+
+
+async def ask(
+    listen: Callable[[int, str], AsyncIterator[int]], port: int, planned: float, text: str
+) -> dict[str, object]:
+    """Ask for one text and hear it in real time; return what came of it."""
+    now = asyncio.get_running_loop().time
+    said: dict[str, object] = {"characters": len(text), "ttfa_s": None, "whole_s": None, "silence_s": 0.0}
+    heard_until, silence_s = 0.0, 0.0
+    try:
+        async for size in listen(port, text):
+            at = now()
+            if not heard_until:
+                said["ttfa_s"] = at - planned
+                heard_until = at
+            silence_s = max(silence_s, at - heard_until)
+            heard_until = max(heard_until, at) + size / BYTES_A_SECOND
+        said["whole_s"] = now() - planned
+    except (OSError, EOFError):
+        pass
+    said["silence_s"] = silence_s
     return said
 
 
-async def main(port: int, load: float, seconds: float, seed: int) -> None:
+async def main(asked: argparse.Namespace) -> None:
     """Send them all, each in its time."""
     loop = asyncio.get_running_loop()
     began = loop.time() + 0.2
     tasks = []
-    for at, text in texts(load, seconds, seed):
+    for at, text in texts(asked.load, asked.seconds, asked.seed):
         await asyncio.sleep(max(0.0, began + at - loop.time()))
-        tasks.append(asyncio.create_task(ask(port, began + at, text)))
+        tasks.append(asyncio.create_task(ask(in_parts if asked.split else samples, asked.port, began + at, text)))
     for said in await asyncio.gather(*tasks):
         print(orjson.dumps(said).decode())
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--split", action="store_true")
+    for name, kind in (("port", int), ("load", float), ("seconds", float), ("seed", int)):
+        parser.add_argument(name, type=kind)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))
+        runner.run(main(parser.parse_args(sys.argv[1:])))

@@ -1,13 +1,15 @@
 """Serve speech engines that are models: five ports, two slots each, sound at a rate that a text's length decides.
 
 A text costs `FIRST_S` and a second for each 1,200 characters; sound flows meanwhile, or comes at the end (`--whole`).
-`--noisy` multiplies each cost by a lognormal factor and makes digits dearer than letters. What exceeds the slots
-waits in the engine, first come, first served. `python engine.py [--whole] [--noisy] PORT...`
+`--noisy` multiplies each cost by a lognormal factor and makes digits dearer than letters; with `--crowded` slots slow
+each other. What exceeds the slots waits in the engine, first come, first served. The sound is wav of 1,000 bytes a
+second, for a fifteenth of a second a character. `python engine.py [--whole] [--noisy] [--crowded] PORT...`
 """
 
 import argparse
 import asyncio
 import random
+import struct
 from functools import partial
 
 import orjson
@@ -15,19 +17,26 @@ import uvloop
 
 FIRST_S, RATE = 0.0125, 1200.0
 SLOTS = 2
+CROWDED_FIRST_S, CROWDED_LOSS = 0.15, 0.4
 PIECE_S = 0.05
-PIECE = b"960\r\n" + b"\0" * 2400 + b"\r\n"
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: audio/pcm\r\nTransfer-Encoding: chunked\r\n\r\n"
+BYTES_A_SECOND, BYTES_A_CHARACTER = 1000, 67
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n"
+WAV = (
+    b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, BYTES_A_SECOND, BYTES_A_SECOND, 1, 8)
+    + b"data\xff\xff\xff\xff"
+)  # fmt: skip
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Engine:
     """One port's engine; it stops working on a text when its caller leaves."""
 
-    def __init__(self, *, whole: bool, noisy: bool, seed: int) -> None:
+    def __init__(self, *, whole: bool, noisy: bool, crowded: bool, seed: int) -> None:
         self.slots = asyncio.Semaphore(SLOTS)
+        self.running = 0
         self.whole = whole
         self.noisy = noisy
+        self.crowded = crowded
         self.dice = random.Random(seed)
 
     def cost_s(self, text: str) -> float:
@@ -63,27 +72,49 @@ class Engine:
     async def speak(self, text: str, writer: asyncio.StreamWriter) -> None:
         """Hold a slot and speak."""
         async with self.slots:
-            now = asyncio.get_running_loop().time
-            at = now() + FIRST_S
-            end = at + self.cost_s(text)
-            if self.whole:
-                await asyncio.sleep(end - now())
-                writer.write(HEAD + PIECE + b"0\r\n\r\n")
-                return
-            await asyncio.sleep(FIRST_S)
-            writer.write(HEAD + PIECE)
-            while at < end:
-                # Until a point in time: sleeps that are each a little long would add up.
-                at = min(at + PIECE_S, end)
-                await asyncio.sleep(at - now())
-                writer.write(PIECE)
-            writer.write(b"0\r\n\r\n")
+            self.running += 1
+            try:
+                await self.sound(text, writer)
+            finally:
+                self.running -= 1
+
+    async def sound(self, text: str, writer: asyncio.StreamWriter) -> None:
+        """Send a text's sound, as much as has been made by then, or all of it at the end."""
+        now = asyncio.get_running_loop().time
+        at = now() + (CROWDED_FIRST_S if self.crowded else FIRST_S)
+        await asyncio.sleep(at - now())
+        left = cost = self.cost_s(text)
+        size = len(text) * BYTES_A_CHARACTER
+        sent, pieces = 0, [HEAD, chunk(WAV)]
+        while left > 0:
+            speed = 1 / (1 + CROWDED_LOSS * (self.running - 1)) if self.crowded else 1.0
+            step = min(PIECE_S, left / speed)
+            # Until a point in time: sleeps that are each a little long would add up.
+            at += step
+            if not self.whole and not sent:
+                # Sound begins at once, as streaming engines do; the rest comes as it is made.
+                pieces.append(chunk(b"\0"))
+                sent = 1
+            writer.writelines(pieces if not self.whole else [])
+            pieces = pieces if self.whole else []
+            await asyncio.sleep(at - now())
+            left -= step * speed
+            due = size if left <= 0 else int(size * (1 - left / cost))
+            if due > sent:
+                pieces.append(chunk(bytes(due - sent)))
+                sent = due
+        writer.writelines([*pieces, b"0\r\n\r\n"])
 
 
-async def main(ports: list[int], *, whole: bool, noisy: bool) -> None:
+def chunk(data: bytes) -> bytes:
+    """Frame some of an answer."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+async def main(ports: list[int], *, whole: bool, noisy: bool, crowded: bool) -> None:
     """Serve until the process is ended."""
     for port in ports:
-        engine = Engine(whole=whole, noisy=noisy, seed=port)
+        engine = Engine(whole=whole, noisy=noisy, crowded=crowded, seed=port)
         await asyncio.start_server(partial(Engine.serve, engine), "127.0.0.1", port, limit=1 << 20)
     await asyncio.Event().wait()
 
@@ -92,7 +123,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--noisy", action="store_true")
+    parser.add_argument("--crowded", action="store_true")
     parser.add_argument("ports", type=int, nargs="+")
     asked = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(asked.ports, whole=asked.whole, noisy=asked.noisy))
+        runner.run(main(asked.ports, whole=asked.whole, noisy=asked.noisy, crowded=asked.crowded))

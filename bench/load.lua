@@ -2,6 +2,7 @@
 --   get        a small GET
 --   post       a small POST as a client of a speech service sends it, with nine header fields (wrk writes Host and
 --              Content-Length)
+--   speech     the same, each with a text of its own
 --   varied     a GET that differs from the last thousands by its path and a header field
 --   handshake  a GET on a connection of its own
 
@@ -9,7 +10,7 @@ local ring, at = {}, 0
 
 function init(args)
   local kind = args[1]
-  if kind == "post" then
+  if kind == "post" or kind == "speech" then
     wrk.method = "POST"
     wrk.body = '{"model":"tts-1","input":"The board meets at nine; the figures are ready.","voice":"alloy"}'
     wrk.headers["User-Agent"] = "bench/1.0"
@@ -19,6 +20,17 @@ function init(args)
     wrk.headers["Authorization"] = "Bearer 00000000000000000000000000000000"
     wrk.headers["Content-Type"] = "application/json"
     wrk.headers["X-Session-Id"] = "4f1c2a9e-7d35-4b1e-9a57-2f5f7f0c6f11"
+    if kind == "speech" then
+      for i = 1, 4096 do
+        ring[i] = wrk.format(
+          "POST", "/v1/audio/speech", wrk.headers,
+          string.format('{"model":"tts-1","input":"The board meets at nine; figure %07d.","voice":"alloy"}', i))
+      end
+      request = function()
+        at = at % #ring + 1
+        return ring[at]
+      end
+    end
   elseif kind == "handshake" then
     wrk.headers["Connection"] = "close"
   elseif kind == "varied" then

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
-from typing import cast
+from typing import Literal, cast
 
 from pools.admission import SUCCEEDED, Lease
 from pools.endpoint import Endpoint
@@ -26,10 +26,12 @@ from sovren_edge.listener import OwnPages
 from sovren_edge.observe.log import LogWriter, Timestamps
 from sovren_edge.observe.stats import Histogram, ListenerStats
 from sovren_edge.relay.downstream import Downstream
+from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.relay.upstream import Upstream
+from sovren_edge.speech.serving import Speaking
 
 GET = b"GET /v1/speech HTTP/1.1\r\nHost: 127.0.0.1:19500\r\n\r\n"
 BODY = b'{"model":"tts-1","input":"The board meets at nine; the figures are ready.","voice":"alloy"}'
@@ -84,12 +86,11 @@ def microseconds(work: Callable[[], object], times: int) -> float:
     return fastest / times * 1e6
 
 
-def make_pool() -> Pool:
+def make_pool(kind: Literal["generic", "speech"] = "generic") -> Pool:
     """Make five endpoints that are ready."""
     endpoints = [Endpoint(f"model-0{n}", "127.0.0.1", 19100 + n, 1000) for n in range(1, 6)]
-    pool = Pool(
-        "model", PoolSettings(endpoints=("set:1",)), endpoints, lambda n: int(random.random() * n), random.random
-    )
+    settings = PoolSettings(endpoints=("set:1",), kind=kind)
+    pool = Pool("model", settings, endpoints, lambda n: int(random.random() * n), random.random)
     for endpoint in endpoints:
         pool.observe(endpoint, ProbeResult.GOOD, 0.0)
     return pool
@@ -102,7 +103,9 @@ def make_caller(pool: Pool, writer: LogWriter) -> tuple[Downstream, list[Upstrea
         asyncio.get_running_loop().create_task, lambda *_: None,
     )  # fmt: skip
     pages = OwnPages(b"{}", {}, lambda: (), EVERYBODY)
-    door = Door("relay", Tiers([pool]), pages, EVERYBODY, EVERYBODY, ListenerStats("relay", "relay"))
+    supplier = Speaking() if pool.settings.kind == "speech" else Fetch
+    stats = ListenerStats("relay", "relay")
+    door = Door("relay", Tiers([pool]), pages, EVERYBODY, EVERYBODY, stats, supplier=supplier)
     caller = Downstream(relay, door, "127.0.0.1", lambda: None)
     caller.connection_made(cast("asyncio.Transport", Nowhere()))
     ups = [Upstream(endpoint, relay.connections) for endpoint in pool.endpoints]
@@ -135,10 +138,12 @@ def parts(pool: Pool) -> dict[str, Callable[[], object]]:
 
 async def main() -> None:
     """Print the table."""
-    pool, writer = make_pool(), LogWriter(io.BufferedWriter(io.FileIO("/dev/null", "w")), readable=False)
-    caller, ups = make_caller(pool, writer)
+    writer = LogWriter(io.BufferedWriter(io.FileIO("/dev/null", "w")), readable=False)
+    pool, speech = make_pool(), make_pool("speech")
 
-    def exchange(request: bytes) -> Callable[[], None]:
+    def exchange(request: bytes, pool: Pool) -> Callable[[], None]:
+        caller, ups = make_caller(pool, writer)
+
         def once() -> None:
             caller.data_received(request)
             for up in ups:
@@ -147,8 +152,12 @@ async def main() -> None:
 
         return once
 
-    for name, request in (("a small GET", GET), ("a small POST, nine fields", POST)):
-        print(f"{name:32} {microseconds(exchange(request), REQUESTS):6.2f} µs", flush=True)
+    for name, request, asked in (
+        ("a small GET", GET, pool),
+        ("a small POST, nine fields", POST, pool),
+        ("the same, for speech", POST.replace(b"/v1/speech", b"/v1/audio/speech", 1), speech),
+    ):
+        print(f"{name:32} {microseconds(exchange(request, asked), REQUESTS):6.2f} µs", flush=True)
     for name, work in parts(pool).items():
         print(f"{name:32} {microseconds(work, REQUESTS):6.2f} µs", flush=True)
     writer.close()

@@ -1,7 +1,8 @@
-"""Measure how soon speech begins through the edge, beside HAProxy in two forms and nginx, with engines that are models.
+"""Measure how soon speech begins through the edge, beside its peers, with engines that are models.
 
-Each balancer is asked the same texts at the same times; seeds are the rounds. Prints a table: time to the first byte of
-sound from the planned arrival, in milliseconds, as medians over the seeds, with their least and greatest.
+Each balancer is asked the same texts at the same times; seeds are the rounds. Prints a table: time to the first sample
+from the planned arrival, in milliseconds, as medians over the seeds, with their least and greatest. With `--parts`, the
+edge divides texts, and beside it is a client that does so itself in front of HAProxy.
 """
 
 import argparse
@@ -17,11 +18,14 @@ from pathlib import Path
 
 import orjson
 from models import PORTS, nginx_directories
+from peers import caddy, envoy, traefik
 from processes import BenchError, pinned, started, wait_until
-from proxies import find_program
+from proxies import PAIR, find_program
 
 HERE = Path(__file__).parent
-EDGE_PORT, HAPROXY_PORT, LENGTH_PORT, NGINX_PORT = 19500, 19510, 19511, 19512
+EDGE_PORT, PARTS_PORT, HAPROXY_PORT, LENGTH_PORT, NGINX_PORT = 19500, 19501, 19510, 19511, 19512
+PEERS = (("Envoy", 19513, envoy), ("Traefik", 19514, traefik), ("Caddy", 19515, caddy))
+STALL_S = 0.1
 SHORT, LONG = 100, 500
 
 HAPROXY = """
@@ -68,19 +72,25 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Balancer:
-    """One that is compared."""
+    """One that is compared; its callers may `split` their texts themselves."""
 
     name: str
     port: int
+    split: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What callers of one run heard: milliseconds to the first sound, by group of texts."""
+    """What callers of one run heard: milliseconds to the first sound, by group of texts, and to the last.
+
+    `stalled` is the share of texts in whose middle a listener heard silence.
+    """
 
     everybody: list[float]
     short: list[float]
     long: list[float]
+    whole: list[float]
+    stalled: float
     lost: int
 
 
@@ -92,63 +102,82 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5, help="runs of each balancer (default 5)")
     parser.add_argument("--noisy", action="store_true", help="engines whose cost is a lognormal around the linear one")
     parser.add_argument("--whole", action="store_true", help="engines that answer only when all is spoken")
+    parser.add_argument("--crowded", action="store_true", help="engines whose slots slow each other")
+    parser.add_argument("--parts", action="store_true", help="the edge divides texts; beside it, so does a client")
     asked = parser.parse_args()
-    engine = [flag for flag in ("--noisy", "--whole") if getattr(asked, flag[2:])]
+    engine = [flag for flag in ("--noisy", "--whole", "--crowded") if getattr(asked, flag[2:])]
     heard: dict[str, list[Heard]] = {}
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        balancers = list(_start(stack, work, engine))
+        balancers = list(_start(stack, work, engine, parts=asked.parts))
         for seed in range(asked.seeds):
             for balancer in balancers:
-                one = _measure(balancer.port, asked.load, asked.seconds, seed)
+                one = _measure(balancer, asked.load, asked.seconds, seed)
                 heard.setdefault(balancer.name, []).append(one)
                 print(f"seed {seed}, {balancer.name}: p95 {_quantile(one.everybody, 95):.0f} ms", flush=True)
     print("\n".join(_table(heard)))
     return 0
 
 
-def _start(stack: ExitStack, work: Path, engine: list[str]) -> Iterator[Balancer]:
+def _start(stack: ExitStack, work: Path, engine: list[str], *, parts: bool) -> Iterator[Balancer]:
     command = [sys.executable, str(HERE / "engine.py"), *engine, *map(str, PORTS)]
     stack.enter_context(started(command, 1, work / "engine.out"))
     edge = (str(Path(sys.executable).with_name("sovren-edge")), "serve", "--config", str(HERE / "speech.toml"))
     stack.enter_context(started(edge, 0, work / "edge.out"))
     found = [Balancer("sovren-edge", EDGE_PORT)]
+    if parts:
+        found = [Balancer("sovren-edge, in parts", PARTS_PORT), *found]
     haproxy, nginx = find_program("haproxy"), find_program("nginx")
     if haproxy:
         servers = "\n  ".join(f"server m{port} 127.0.0.1:{port} maxconn 2" for port in PORTS)
         config = work / "speech.cfg"
         config.write_text(HAPROXY.format(servers=servers, port=HAPROXY_PORT, length_port=LENGTH_PORT))
         stack.enter_context(started((haproxy, "-db", "-f", str(config)), 0, work / "haproxy.out"))
-        found += [Balancer("HAProxy", HAPROXY_PORT), Balancer("HAProxy, by length", LENGTH_PORT)]
-    if nginx:
+        found.append(Balancer("HAProxy", HAPROXY_PORT))
+        found += [Balancer("HAProxy, split by the client", HAPROXY_PORT, split=True)] if parts else []
+        found += [] if parts else [Balancer("HAProxy, by length", LENGTH_PORT)]
+    if nginx and not parts:
         servers = " ".join(f"server 127.0.0.1:{port};" for port in PORTS)
         config = work / "speech.conf"
         config.write_text(NGINX.format(temporary=nginx_directories("speech"), servers=servers, port=NGINX_PORT))
         started_nginx = (nginx, "-p", str(work), "-c", str(config), "-e", str(work / "speech.err"))
         stack.enter_context(started(started_nginx, 0, work / "nginx.out"))
         found.append(Balancer("nginx", NGINX_PORT))
+    found += [] if parts else _start_peers(stack, work)
     for balancer in found:
-        if not wait_until(partial(_relays, balancer.port), 20):
+        if not wait_until(partial(_relays, balancer), 20):
             raise BenchError(f"{balancer.name} does not relay")
         yield balancer
 
 
-def _relays(port: int) -> bool:
-    heard = _measure(port, 0.1, 1.0, 0)
+def _start_peers(stack: ExitStack, work: Path) -> Iterator[Balancer]:
+    for name, port, configure in PEERS:
+        program = find_program(name.lower())
+        if program is not None:
+            command = configure(program, work, port, PAIR)
+            stack.enter_context(started(command, 0, work / f"{name.lower()}.out"))
+            yield Balancer(name, port)
+
+
+def _relays(balancer: Balancer) -> bool:
+    heard = _measure(balancer, 0.1, 1.0, 0)
     return bool(heard.everybody) and not heard.lost
 
 
-def _measure(port: int, load: float, seconds: float, seed: int) -> Heard:
-    command = [sys.executable, str(HERE / "callers_of_speech.py"), *map(str, (port, load, seconds, seed))]
+def _measure(balancer: Balancer, load: float, seconds: float, seed: int) -> Heard:
+    split = ["--split"] if balancer.split else []
+    callers = [str(HERE / "callers_of_speech.py"), *split, *map(str, (balancer.port, load, seconds, seed))]
     with pinned(1):
-        ended = subprocess.run(command, capture_output=True, check=True, timeout=seconds + 120)
+        ended = subprocess.run([sys.executable, *callers], capture_output=True, check=True, timeout=seconds + 120)
     said = [orjson.loads(line) for line in ended.stdout.splitlines()]
-    served = [one for one in said if one["status"] == 200 and one["whole_s"] is not None]
+    served = [one for one in said if one["whole_s"] is not None]
     groups = (0, LONG * 100), (0, SHORT), (LONG + 1, LONG * 100)
     everybody, short, long = (
         [one["ttfa_s"] * 1000 for one in served if least <= one["characters"] <= most] for least, most in groups
     )
-    return Heard(everybody, short, long, len(said) - len(served))
+    stalled = sum(one["silence_s"] > STALL_S for one in served) / max(1, len(served))
+    whole = [one["whole_s"] * 1000 for one in served]
+    return Heard(everybody, short, long, whole, stalled, len(said) - len(served))
 
 
 def _quantile(times: list[float], percent: int) -> float:
@@ -156,14 +185,16 @@ def _quantile(times: list[float], percent: int) -> float:
 
 
 def _table(heard: dict[str, list[Heard]]) -> Iterator[str]:
-    yield f"| balancer | p50 | p95 | p99 | up to {SHORT} characters p95 | over {LONG} p95 | over {LONG} p99 | lost |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    groups = f"p50 | p95 | p99 | up to {SHORT} characters p95 | over {LONG} p50 | over {LONG} p95 | over {LONG} p99"
+    yield f"| balancer | {groups} | whole, mean | stalled, ‰ | lost |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     for name, runs in heard.items():
         columns = [
             *([_quantile(run.everybody, percent) for run in runs] for percent in (50, 95, 99)),
             [_quantile(run.short, 95) for run in runs],
-            [_quantile(run.long, 95) for run in runs],
-            [_quantile(run.long, 99) for run in runs],
+            *([_quantile(run.long, percent) for run in runs] for percent in (50, 95, 99)),
+            [statistics.mean(run.whole) for run in runs],
+            [1000 * run.stalled for run in runs],
         ]
         cells = [f"{statistics.median(column):.0f} ({min(column):.0f}-{max(column):.0f})" for column in columns]
         yield f"| {name} | {' | '.join(cells)} | {sum(run.lost for run in runs)} |"

@@ -50,6 +50,8 @@ class Lease:
     estimate_s: float = 0.0
     held_back: bool = False
     released: bool = False
+    # Whether it counts as work that is still to be done; see speech.Load.
+    working: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -4,7 +4,7 @@ Must not know queues or tiers.
 """
 
 from collections.abc import Callable, Sequence
-from sys import maxsize
+from math import inf
 
 from pools.endpoint import Endpoint
 
@@ -13,15 +13,17 @@ Roll = Callable[[int], int]
 
 
 def least_inflight(endpoints: Sequence[Endpoint], roll: Roll) -> Endpoint | None:
-    """Return the endpoint with the fewest open leases among those with a free slot, ties at random."""
+    """Return the endpoint with the fewest open leases for its weight among those with a free slot, ties at random."""
     best: Endpoint | None = None
     equals: list[Endpoint] = []
-    least = maxsize
+    least = inf
     for endpoint in endpoints:
         inflight = endpoint.inflight
-        if inflight <= least and inflight < endpoint.limit:
-            if inflight < least:
-                best, least = endpoint, inflight
+        # With the one that it would get: of two that are idle, the heavier is the better.
+        load = (inflight + 1) / endpoint.weight
+        if load <= least and inflight < endpoint.limit:
+            if load < least:
+                best, least = endpoint, load
                 if equals:
                     equals = []
             else:

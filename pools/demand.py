@@ -3,9 +3,9 @@
 Must not know how that was found out.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
+from typing import NamedTuple
 
 
 class Priority(IntEnum):
@@ -16,8 +16,7 @@ class Priority(IntEnum):
     BULK = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """A request for speech; `characters` is its text's length by its speed, None where no text could be read.
 
     `caller` is whoever shares are counted for; after its `deadline`, a point in time, a slot is of no use to it.

@@ -43,6 +43,8 @@ class Endpoint:
     returned_at: float = -inf
     # Back from an ejection, but not yet seen to succeed.
     probation: bool = False
+    # How much more it is to have than one of weight 1.
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         self.address = (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}").encode()

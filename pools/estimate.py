@@ -11,6 +11,8 @@ FADE = 0.98
 # What a line needs before it is believed: until then its parent is asked.
 ENOUGH = 5.0
 VOICES = 1000
+# One of so many observations of a voice that is well known also teaches about the endpoint as a whole.
+SAMPLED = 4
 LEAST_S, MOST_S = 0.001, 600.0
 # What is believed of speech before anybody has spoken: two observations, in characters and seconds.
 BELIEFS = ((0.0, 0.05), (1200.0, 1.05))
@@ -49,6 +51,7 @@ class Estimates:
 
     def __init__(self) -> None:
         self._all = Line()
+        self._turn = 0
         self._endpoints: dict[str, Line] = {}
         self._voices: dict[tuple[str, str], Line] = {}
         for characters, seconds in BELIEFS:
@@ -72,8 +75,12 @@ class Estimates:
             if len(self._voices) >= VOICES:
                 del self._voices[next(iter(self._voices))]
             line = self._voices[key] = Line()
-        for one in (line, self._endpoints.setdefault(endpoint, Line()), self._all):
-            one.observe(characters, seconds)
+        line.observe(characters, seconds)
+        # Its parents know nothing better than a line that has seen enough; they are for those that have not.
+        if line.weight < ENOUGH or not self._turn:
+            self._endpoints.setdefault(endpoint, Line()).observe(characters, seconds)
+            self._all.observe(characters, seconds)
+        self._turn = (self._turn + 1) % SAMPLED
 
     def forget(self, endpoint: str) -> None:
         """Forget an endpoint that has left the pool."""

@@ -124,7 +124,8 @@ class Pool:
         elif outcome is Outcome.FAILED and endpoint.outlier.fail():
             self._eject(endpoint, now)
         elif outcome is Outcome.REFUSED:
-            endpoint.health.refuse()
+            if endpoint.health.refuse():
+                self._flip(endpoint, now)
             self._refresh(now)
         return self._settle(now, lost=not endpoint.ready) if self._queue else ()
 
@@ -133,7 +134,10 @@ class Pool:
         busy = now - endpoint.active_at < endpoint.probe.interval_s
         if result is ProbeResult.TIMED_OUT and busy:
             return False, ()
+        known = endpoint.health.probed
         flipped = endpoint.health.observe(result)
+        if flipped and known:
+            self._flip(endpoint, now)
         self._refresh(now)
         return flipped, self._settle(now)
 
@@ -141,6 +145,12 @@ class Pool:
         """Let an endpoint take leases, or drain it."""
         endpoint.enabled = enabled
         self._refresh(now)
+        return self._settle(now)
+
+    def resize(self, endpoint: Endpoint, slots: int, now: float) -> Sequence[Event]:
+        """Give an endpoint another number of slots; with fewer, its open leases end as they would."""
+        endpoint.slots = slots
+        endpoint.refit(now)
         return self._settle(now)
 
     def join(self, endpoint: Endpoint) -> None:
@@ -186,10 +196,17 @@ class Pool:
         return least_inflight(endpoints, self._roll)
 
     def _eject(self, endpoint: Endpoint, now: float) -> None:
-        ejected = sum(other.outlier.ejected for other in self.endpoints)
-        if may_eject(ejected, sum(not other.absent for other in self.endpoints)):
+        if self._may_eject():
             endpoint.outlier.eject(now, self._jitter())
             self._refresh(now)
+
+    def _flip(self, endpoint: Endpoint, now: float) -> None:
+        if endpoint.outlier.flip(now) and self._may_eject():
+            endpoint.outlier.eject_flapping(now)
+
+    def _may_eject(self) -> bool:
+        ejected = sum(other.outlier.ejected for other in self.endpoints)
+        return may_eject(ejected, sum(not other.absent for other in self.endpoints))
 
     def _refresh(self, now: float) -> None:
         before, self._ready = self._ready, [endpoint for endpoint in self.endpoints if endpoint.ready]

@@ -4,8 +4,10 @@ Must not know how slots are counted, nor probes. Its reasons are told in docs/ba
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 from math import ceil, exp, inf
 
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
@@ -21,6 +23,8 @@ FADE_S = 10.0
 # What each error of the last seconds counts for: as if so much more work were before it.
 ERROR_S = 1.0
 CALLERS = 10_000
+# Who has been seen so lately need not be seen again.
+SEEN_S = 0.5
 # A listener who would have heard everything so soon is served before all others.
 URGENT_S = 0.25
 FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
@@ -30,36 +34,60 @@ FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
 class Load:
     """What one endpoint is doing, and how it has done lately."""
 
-    leases: dict[Lease, None] = field(default_factory=dict)
-    _ttfa_s: float = 0.0
-    _errors: float = 0.0
+    ttfa_s: float = 0.0
+    errors: float = 0.0
     _seen_at: float = 0.0
+    # Of the leases that are not yet expected to have ended: how many, the sum of their ends, and those in order.
+    working: int = 0
+    _ends_sum: float = 0.0
+    _ends: list[tuple[float, int, Lease]] = field(default_factory=list)
+    _tickets: Iterator[int] = field(default_factory=count)
+
+    def begin(self, lease: Lease) -> None:
+        """Take a lease that has begun."""
+        end = lease.since + lease.estimate_s
+        heappush(self._ends, (end, next(self._tickets), lease))
+        lease.working = True
+        self.working += 1
+        self._ends_sum += end
+
+    def end(self, lease: Lease) -> None:
+        """Let a lease go, at its end or when it was expected to have ended."""
+        if not lease.working:
+            return
+        lease.working = False
+        self.working -= 1
+        # No rounding outlives a moment of rest.
+        self._ends_sum = self._ends_sum - lease.since - lease.estimate_s if self.working else 0.0
 
     def remaining_s(self, now: float) -> float:
         """Return the seconds of work that its leases are expected to need still."""
-        return sum([max(0.0, lease.since + lease.estimate_s - now) for lease in self.leases])
+        ends = self._ends
+        while ends and (ends[0][0] <= now or not ends[0][2].working):
+            self.end(heappop(ends)[2])
+        return self._ends_sum - self.working * now if self.working else 0.0
 
     def cost_s(self, now: float) -> float:
         """Return how late a text would begin to be heard: work before it, recent times to first audio, errors."""
-        return self.remaining_s(now) + self._ttfa_s + ERROR_S * self._errors * self._fading(now)
+        return self.remaining_s(now) + self.ttfa_s + ERROR_S * self.errors * self._fading(now)
 
     def spoke(self, seconds: float, now: float) -> None:
         """Take a time to first audio."""
         # A peak is believed at once, and what is better only with time.
         fading = self._fade(now)
-        self._ttfa_s = seconds if seconds > self._ttfa_s else self._ttfa_s * fading + seconds * (1 - fading)
+        self.ttfa_s = seconds if seconds > self.ttfa_s else self.ttfa_s * fading + seconds * (1 - fading)
 
     def failed(self, now: float) -> None:
         """Take an error."""
         self._fade(now)
-        self._errors += 1
+        self.errors += 1
 
     def _fading(self, now: float) -> float:
         return exp((self._seen_at - now) / FADE_S)
 
     def _fade(self, now: float) -> float:
         fading = self._fading(now)
-        self._errors *= fading
+        self.errors *= fading
         self._seen_at = now
         return fading
 
@@ -90,9 +118,11 @@ class Speech:
         best: list[Endpoint] = []
         least = inf
         for endpoint in endpoints:
-            if endpoint.free <= 0:
+            if endpoint.inflight >= endpoint.limit:
                 continue
-            cost = self._loads[endpoint].cost_s(now)
+            load = self._loads[endpoint]
+            # Most are idle: to say so without a call halves the search.
+            cost = (load.cost_s(now) if load.working or load.errors else load.ttfa_s) / endpoint.weight
             if cost < least:
                 best, least = [endpoint], cost
             elif cost == least:
@@ -146,7 +176,7 @@ class Speech:
     def leased(self, lease: Lease, now: float) -> None:
         """Take note of a lease that has begun."""
         lease.estimate_s = self.estimate_s(lease.demand, lease.endpoint.name)
-        self._loads[lease.endpoint].leases[lease] = None
+        self._loads[lease.endpoint].begin(lease)
         self._inflight[lease.demand.caller] += 1
         self._see(lease.demand.caller, now)
 
@@ -158,7 +188,7 @@ class Speech:
         """Take note of a lease that has ended, and learn from it."""
         endpoint, demand = lease.endpoint, lease.demand
         load = self._loads[endpoint]
-        del load.leases[lease]
+        load.end(lease)
         self._inflight[demand.caller] -= 1
         if not self._inflight[demand.caller]:
             del self._inflight[demand.caller]
@@ -174,6 +204,8 @@ class Speech:
         self.estimates.forget(endpoint.name)
 
     def _see(self, caller: str, now: float) -> None:
+        if now - self._asked_at.get(caller, -inf) < SEEN_S:
+            return
         self._asked_at.pop(caller, None)
         self._asked_at[caller] = now
         while now - self._asked_at[oldest := next(iter(self._asked_at))] > FADE_S or len(self._asked_at) > CALLERS:

@@ -18,7 +18,8 @@ class Tiers:
 
     def __init__(self, pools: Sequence[Pool]) -> None:
         self.pools = tuple(pools)
-        self.names = tuple(pool.name for pool in pools)
+        # What tells these tiers from others.
+        self.key = ",".join(pool.name for pool in pools).encode()
 
     @property
     def ready(self) -> bool:

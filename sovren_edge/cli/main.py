@@ -23,6 +23,7 @@ from sovren_edge.cli.options import (
     refuse_both,
     state_option,
 )
+from sovren_edge.cli.pool import pool
 from sovren_edge.cli.show import show_findings, show_json, show_map
 from sovren_edge.cli.verify import verify as ask_all
 from sovren_edge.config.histories import histories_of
@@ -139,6 +140,9 @@ def migrate(path: Path | None) -> None:
         return
     applied = asyncio.run(apply_migrations(url.get_secret_value(), config.database.schema_name, histories))
     click.echo("\n".join(f"applied {file}" for file in applied) or "nothing to migrate: every table is up to date")
+
+
+main.add_command(pool)
 
 
 def _summary(config: Config) -> str:

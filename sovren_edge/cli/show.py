@@ -5,7 +5,8 @@ Must not know where they come from.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 from rich.console import Console
@@ -36,6 +37,32 @@ def show_findings(findings: Sequence[Finding]) -> None:
         verdict = Text("yes", "green") if finding.ok else Text("no", "bold red")
         table.add_row(*map(Text, (str(finding.port), finding.name, finding.expected, finding.found)), verdict)
     _print(table)
+
+
+def show_pools(pools: Sequence[Mapping[str, Any]]) -> None:
+    """Print endpoints as a status port describes them, one a line."""
+    table = _table("pool", "endpoint", "address", "state", "inflight", "slots", "weight", "queue", "ttfa p95, s")
+    for pool in pools:
+        for endpoint in pool["endpoints"]:
+            state = _state(endpoint)
+            ttfa = endpoint["ttfa_s"]["p95"]
+            numbers = (endpoint["inflight"], endpoint["slots"], endpoint["weight"], pool["queue"]["length"])
+            row = (pool["name"], endpoint["name"], endpoint["address"])
+            table.add_row(
+                *map(Text, row), Text(state, "green" if state == "ready" else "red"),
+                *map(str, numbers), "" if ttfa is None else str(ttfa),
+            )  # fmt: skip
+    _print(table)
+
+
+def _state(endpoint: Mapping[str, Any]) -> str:
+    if endpoint["absent"]:
+        return "absent"
+    if not endpoint["enabled"]:
+        return "drained" if not endpoint["inflight"] else "draining"
+    if endpoint["ejected"]:
+        return "ejected"
+    return "ready" if endpoint["ready"] else "unhealthy"
 
 
 def show_json(rows: Sequence[dict[str, object]]) -> None:

@@ -21,8 +21,10 @@ from sovren_edge.config.histories import histories_of
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
 from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.local.socket_dir import admin_socket
 from sovren_edge.local.stack import open_stack
 from sovren_edge.observe.log import LogWriter, open_log
+from sovren_edge.process.admin import Admin, open_admin
 from sovren_edge.process.screen import print_screen
 from sovren_edge.process.sockets import Wanted, bind_all
 from sovren_edge.process.worker import Worker, open_worker
@@ -103,6 +105,8 @@ async def _serve(call: Call, sockets: Mapping[str, socket]) -> int:
         worker = await stack.enter_async_context(
             open_worker(call.plan, call.config, sockets, database_url, log=call.log, writer=call.writer)
         )
+        admin = Admin(worker.relay, worker.pools, call.log)
+        await stack.enter_async_context(open_admin(admin_socket(call.state_dir), admin, call.log))
         await _announce(call, worker, stop)
         await stop.wait()
         call.log.info("stopping", requests=worker.busy, drain_s=call.config.edge.drain_s)

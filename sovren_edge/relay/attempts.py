@@ -44,7 +44,8 @@ class Attempts:
             # Closed under our feet: that says nothing about the endpoint.
             self._stale = True
             return True
-        if self.repeated or not lease.pool.budget.take(now):
+        # A repeat must not take the slot of somebody who has not been served once.
+        if self.repeated or lease.pool.waiting or not lease.pool.budget.take(now):
             return False
         self.repeated = True
         tried = self.tried | {lease.endpoint}

@@ -72,6 +72,8 @@ def _describe_endpoint(endpoint: Endpoint, stats: EndpointStats) -> dict[str, ob
         "name": endpoint.name,
         "address": endpoint.address.decode(),
         "slots": endpoint.slots,
+        "limit": endpoint.limit,
+        "weight": endpoint.weight,
         "inflight": endpoint.inflight,
         "absent": endpoint.absent,
         "enabled": endpoint.enabled,

@@ -135,10 +135,14 @@ class Relay:
 
     def observe(self, pool: Pool, endpoint: Endpoint, result: ProbeResult) -> None:
         """Take a probe's result and act on what follows; tell when the endpoint's health flipped."""
-        first = not endpoint.health.probed
+        first, was_flapping = not endpoint.health.probed, endpoint.outlier.flapping
         flipped, events = pool.observe(endpoint, result, self.now())
+        if endpoint.outlier.flapping:
+            # Told once: as long as it is out, its flips mean nothing.
+            if not was_flapping:
+                self.on_change(pool, endpoint, "flapping")
         # Of a certificate that was never good nothing else would tell.
-        if flipped or (first and result is ProbeResult.UNTRUSTED):
+        elif flipped or (first and result is ProbeResult.UNTRUSTED):
             self.on_change(pool, endpoint, result)
         self.act(events)
 

@@ -15,13 +15,11 @@ from sovren_edge.relay.fetch import Taker
 # As much of an answer is remembered for those who come late; when more has come, nobody joins any more.
 REMEMBERED = 2 * 1024 * 1024
 
-Key = tuple[object, ...]
-
 
 class Flight:
     """One answer on its way; it is whom its supplier tells, see fetch.Taker."""
 
-    def __init__(self, flights: MutableMapping[Key, "Flight"], key: Key, first: Taker) -> None:
+    def __init__(self, flights: MutableMapping[bytes, "Flight"], key: bytes, first: Taker) -> None:
         """Take part in `flights` under a `key` until the answer is complete, or too long; `first` asked for it."""
         self.request, self.request_body, self.request_id = first.request, first.request_body, first.request_id
         self.caller, self.started_at = first.caller, first.started_at

@@ -5,8 +5,8 @@ All forms in the wild are JSON objects: OpenAI's, which the CSM and Kokoro serve
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 import orjson
 
@@ -26,8 +26,7 @@ SPEECH_PATHS = ("/audio/speech", "/synthesize")
 JOINABLE = frozenset({"mp3", "wav", "pcm"})
 
 
-@dataclass(frozen=True, slots=True)
-class Spoken:
+class Spoken(NamedTuple):
     """What a request says: its `members`, and under which `name` the text stands among them."""
 
     members: Mapping[str, object]

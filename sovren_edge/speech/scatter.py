@@ -43,7 +43,7 @@ class Scatter:
         self._spoken = spoken
         self._texts = texts
         self._next: str | None = next(texts)
-        self._demand = replace(demand, first=len(self._next) / spoken.pace)
+        self._demand = demand._replace(first=len(self._next) / spoken.pace)
         self._request = with_another_body(taker.request)
         self._parts: deque[Part] = deque()
         self._endpoint = ""
@@ -131,7 +131,7 @@ class Scatter:
 
     def _make(self, now: float, due: float | None = None) -> Part:
         text, self._next = self._next or "", next(self._texts, None)
-        demand = replace(self._demand, characters=len(text) / self._spoken.pace, first=None, due=due)
+        demand = self._demand._replace(characters=len(text) / self._spoken.pace, first=None, due=due)
         part = Part(
             self._relay, self._door, self, self._taker,
             request=self._request, body=self._spoken.body(text), demand=demand, now=now,
@@ -209,6 +209,6 @@ class Scatter:
         self._over = False
         self._next = None
         queue_s = self._whole.queue_s
-        self._whole = Fetch(self._relay, self._whole.door, self._taker, replace(self._demand, first=None))
+        self._whole = Fetch(self._relay, self._whole.door, self._taker, self._demand._replace(first=None))
         self._whole.queue_s = queue_s
         self._whole.ask(now)

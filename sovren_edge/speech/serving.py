@@ -10,7 +10,7 @@ from sovren_edge.http.request import likeness
 from sovren_edge.relay.exchange import Supplier
 from sovren_edge.relay.fetch import Fetch, Taker
 from sovren_edge.relay.relay import Door, Relay
-from sovren_edge.speech.coalesce import Flight, Key, Seat
+from sovren_edge.speech.coalesce import Flight, Seat
 from sovren_edge.speech.reading import SPEECH_PATHS, Spoken, read_demand, read_speech
 from sovren_edge.speech.scatter import Scatter
 from sovren_edge.speech.sentences import FIRST_LEAST, divide
@@ -20,7 +20,7 @@ class Speaking:
     """Makes suppliers for all ports of speech of one worker; see relay.Door."""
 
     def __init__(self) -> None:
-        self._flights: dict[Key, Flight] = {}
+        self._flights: dict[bytes, Flight] = {}
 
     def __call__(self, relay: Relay, door: Door, taker: Taker) -> Supplier:
         """Return where the answer to a request comes from."""
@@ -31,7 +31,7 @@ class Speaking:
             return Fetch(relay, door, taker, demand)
         if not door.tiers.pools[0].settings.coalesce:
             return _supplier(relay, door, taker, spoken, demand)
-        key = (door.tiers.names, likeness(request), body)
+        key = b"\0".join((door.tiers.key, likeness(request), body))
         flight = self._flights.get(key)
         if flight is not None and flight.supplier is not None:
             relay.stats_of(door.tiers.pools[0]).coalesced += 1

@@ -225,3 +225,18 @@ def test_nothing_is_learned_of_requests_that_are_no_speech() -> None:
     held = lease(pool)
     pool.spoke(held, 5.0)
     assert pool.release(held, Outcome.SUCCEEDED, 6.0) == ()
+
+
+def test_slots_may_change_while_requests_run() -> None:
+    """More are given to those who wait at once; with fewer, open leases end as they would."""
+    a = make_endpoint()
+    pool = make_pool(a)
+    first = lease(pool)
+    waiter = wait(pool)
+    (event,) = pool.resize(a, 2, 0.0)
+    assert isinstance(event, Granted)
+    assert event.waiter is waiter
+    assert not pool.resize(a, 1, 0.0)
+    wait(pool)
+    assert not pool.release(first, Outcome.SUCCEEDED, 0.0), "one is still open, and one is all"
+    assert len(pool.release(event.lease, Outcome.SUCCEEDED, 0.0)) == 1

@@ -51,3 +51,14 @@ def test_ties_are_broken_uniformly() -> None:
     chosen = Counter(least_inflight(endpoints, random.randrange) for _ in range(4000))
     assert {endpoint.name for endpoint in chosen if endpoint} == {"1", "2", "4", "5"}
     assert all(abs(count - 1000) < 5 * (4000 * 3 / 16) ** 0.5 for count in chosen.values())
+
+
+def test_a_heavier_endpoint_has_more() -> None:
+    """Three to one, counted with the request that is to be placed."""
+    light, heavy = with_inflight(0, 0, slots=9)
+    heavy.weight = 3.0
+    for _ in range(8):
+        chosen = least_inflight([light, heavy], first_of)
+        assert chosen is not None
+        chosen.inflight += 1
+    assert (light.inflight, heavy.inflight) == (2, 6)

@@ -3,8 +3,10 @@
 import pytest
 
 from pools.admission import Displaced, Outcome, Refusal, Waiter
+from pools.endpoint import Endpoint
 from pools.outlier import may_eject
-from tests.pools.building import GOOD, fail, lease, lease_granted, make_endpoint, make_pool, wait
+from pools.pool import Pool
+from tests.pools.building import GOOD, REFUSED, fail, lease, lease_granted, make_endpoint, make_pool, wait
 
 
 def test_five_errors_in_a_row_eject() -> None:
@@ -155,3 +157,58 @@ def test_an_ejection_sends_away_those_whom_nobody_else_may_serve() -> None:
     assert pool.release(last, Outcome.FAILED, 0.0) == [Displaced(waiter)]
     assert not isinstance(pool.admit("caller", 0.0), Waiter)
     assert pool.admit("caller", 0.0) is Refusal.NO_ENDPOINT
+
+
+def flap(pool: Pool, endpoint: Endpoint, *, times: int, now: float) -> None:
+    """Have an endpoint's health flip, down first."""
+    for number in range(times):
+        for result in (GOOD, GOOD) if number % 2 else (REFUSED,):
+            pool.observe(endpoint, result, now + number)
+
+
+def test_an_endpoint_that_flaps_is_out_for_five_minutes() -> None:
+    """Four flips are bad luck, the fifth says that nobody can rely on it; it comes back by time, with one slot."""
+    a, b = make_endpoint("a", slots=4), make_endpoint("b")
+    pool = make_pool(a, b)
+    flap(pool, a, times=4, now=0.0)
+    assert a.ready
+    flap(pool, a, times=2, now=4.0)
+    assert a.outlier.flapping
+    assert not a.ready
+    pool.tick(303.0)
+    assert not a.ready
+    pool.tick(304.0)
+    assert a.ready
+    assert a.limit == 1
+    assert not a.outlier.flapping
+
+
+def test_flips_that_are_far_apart_are_no_flapping() -> None:
+    """Five minutes hold no more than four."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = make_pool(a, b)
+    for start in range(0, 2000, 200):
+        flap(pool, a, times=2, now=float(start))
+        assert a.ready
+
+
+def test_not_all_that_flap_are_out() -> None:
+    """Of two, one: when the network flaps, somebody must serve."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = make_pool(a, b)
+    for endpoint in (a, b):
+        flap(pool, endpoint, times=6, now=0.0)
+    assert [a.outlier.flapping, b.outlier.flapping] == [True, False]
+    assert b.ready
+
+
+def test_a_refused_connect_is_a_flip_too() -> None:
+    """Whether a probe or a caller was refused."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = make_pool(a, b)
+    for number in range(3):
+        pool.release(lease(pool, tried=[b]), Outcome.REFUSED, float(number))
+        if number < 2:
+            pool.observe(a, GOOD, number + 0.5)
+            pool.observe(a, GOOD, number + 0.5)
+    assert a.outlier.flapping

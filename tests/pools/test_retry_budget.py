@@ -25,6 +25,14 @@ def test_a_fifth_of_the_requests_may_be_repeated() -> None:
     assert grants(budget, 0.0) == 20
 
 
+def test_repeats_that_had_to_be_count_too() -> None:
+    """So fewer others may follow."""
+    budget = RetryBudget()
+    budget.spend(0.0)
+    budget.spend(0.0)
+    assert grants(budget, 0.0) == 1
+
+
 def test_requests_and_repeats_are_forgotten() -> None:
     """After ten minutes nothing is left of either but the least of three."""
     budget = RetryBudget()

@@ -1,7 +1,6 @@
 """Which endpoint speaks, and which text is spoken first."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -31,7 +30,7 @@ def speech_pool(*endpoints: Endpoint, limit: int = 8, timeout_s: float = 30.0) -
 
 def text(characters: float | None, caller: str = "ann", **more: object) -> Demand:
     """Ask for a text of a length."""
-    return replace(Demand(characters, "alloy", caller), **more)  # type: ignore[arg-type]  # fields by name
+    return Demand(characters, "alloy", caller)._replace(**more)  # type: ignore[arg-type]  # fields by name
 
 
 def admit(pool: Pool, demand: Demand, now: float = 0.0) -> Lease | Waiter | Refusal:

@@ -3,8 +3,8 @@
 import asyncio
 
 import orjson
-from harness import Front, backend, eventually, front, make_pool
-from test_relay import OK
+from harness import Front, backend, eventually, front, make_pool, read_request
+from test_relay import GET, OK
 
 from pools.settings import QueueSettings
 
@@ -78,7 +78,10 @@ async def test_a_greedy_address_leaves_room_in_the_queue() -> None:
         return OK
 
     queue = QueueSettings(limit=4)
-    async with backend(engine) as one, front(make_pool("p", [one.port], slots=1, kind="speech", queue=queue)) as edge:
+    async with (
+        backend(engine) as one,
+        front(make_pool("p", [one.port], slots=1, kind="speech", queue=queue, coalesce=False)) as edge,
+    ):
         first = asyncio.create_task(edge.call(speech(10, "X-Sovren-Caller: bob")))
         await eventually(lambda: edge.pools[0].inflight == 1)
         tasks = await waiting(edge, *(speech(10, "X-Sovren-Caller: greedy") for _ in range(2)))
@@ -86,3 +89,24 @@ async def test_a_greedy_address_leaves_room_in_the_queue() -> None:
         tasks += await waiting(edge, speech(10, "X-Sovren-Caller: bob"))
         free.set()
         assert all(answer.endswith(b"hello") for answer in await asyncio.gather(first, *tasks))
+
+
+async def test_nothing_is_repeated_while_others_wait() -> None:
+    """A second attempt must not take the slot of somebody who has not had one; see also test_relay_failures."""
+    gate = asyncio.Event()
+
+    async def dying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await gate.wait()
+        writer.transport.abort()
+
+    async with backend(raw=dying) as one:
+        pool = make_pool("p", [one.port], slots=1, repeatable=True)
+        async with front(pool) as edge:
+            calls = [asyncio.ensure_future(edge.call(GET)) for _ in range(2)]
+            await eventually(lambda: pool.waiting == 1)
+            gate.set()
+            answers = await asyncio.gather(*calls)
+            assert all(answer.startswith(b"HTTP/1.1 502 ") for answer in answers)
+            # The first was not repeated; the second, behind whom nobody waited, was.
+            assert sorted(line.attempts for line in edge.lines) == [1, 2]

@@ -1,0 +1,109 @@
+"""Owns the commands that look at a running program's pools and change their endpoints, through its admin socket.
+
+Must not know what a change does.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import click
+
+from sovren_edge.cli.options import find_state_dir, json_option, local_option, state_option
+from sovren_edge.cli.show import show_json, show_pools
+from sovren_edge.errors import StartupError
+from sovren_edge.local.socket_dir import admin_socket
+
+TIMEOUT_S = 5.0
+_ERRORS = 400
+_endpoint = click.argument("endpoint")
+
+
+@click.group()
+def pool() -> None:
+    """Look at the pools of the running program, and change their endpoints until it ends."""
+
+
+@pool.command("list")
+@local_option
+@state_option
+@json_option
+def list_pools(state_dir: Path | None, *, local: bool, as_json: bool) -> None:
+    """Print every endpoint of every pool."""
+    pools = _call("GET", "/pools", None, state_dir, local=local)
+    if as_json:
+        show_json(pools)
+    else:
+        show_pools(pools)
+
+
+@pool.command()
+@_endpoint
+@local_option
+@state_option
+def drain(endpoint: str, state_dir: Path | None, *, local: bool) -> None:
+    """Give an endpoint no further requests; its open ones end as they would."""
+    _change(endpoint, {"enabled": False}, state_dir, local=local)
+
+
+@pool.command()
+@_endpoint
+@local_option
+@state_option
+def enable(endpoint: str, state_dir: Path | None, *, local: bool) -> None:
+    """Let an endpoint that was drained take requests again."""
+    _change(endpoint, {"enabled": True}, state_dir, local=local)
+
+
+@pool.command()
+@_endpoint
+@click.argument("count", type=int)
+@local_option
+@state_option
+def slots(endpoint: str, count: int, state_dir: Path | None, *, local: bool) -> None:
+    """Set how many requests an endpoint may have at once."""
+    _change(endpoint, {"slots": count}, state_dir, local=local)
+
+
+@pool.command()
+@_endpoint
+@click.argument("value", type=float)
+@local_option
+@state_option
+def weight(endpoint: str, value: float, state_dir: Path | None, *, local: bool) -> None:
+    """Set how much more an endpoint is to have than one of weight 1."""
+    _change(endpoint, {"weight": value}, state_dir, local=local)
+
+
+def _change(endpoint: str, change: dict[str, object], state_dir: Path | None, *, local: bool) -> None:
+    (changed,) = _call("PATCH", f"/endpoints/{quote(endpoint, safe='')}", change, state_dir, local=local)
+    show_pools([{**changed, "endpoints": [one for one in changed["endpoints"] if one["name"] == endpoint]}])
+
+
+def _call(
+    method: str, path: str, body: dict[str, object] | None, state_dir: Path | None, *, local: bool
+) -> list[dict[str, Any]]:
+    """Give one command; return the pools that are its answer."""
+    where = admin_socket(find_state_dir(state_dir, local=local))
+    try:
+        answer: Any = asyncio.run(_ask(where, method, path, body))
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        advice = "is it running? --local and --state-dir say which one is meant"
+        raise StartupError(f"no program answers at {where} ({type(error).__name__}): {advice}") from None
+    return answer if isinstance(answer, list) else [answer]
+
+
+async def _ask(where: Path, method: str, path: str, body: dict[str, object] | None) -> object:
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    connector = aiohttp.UnixConnector(path=str(where))
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+        session.request(method, f"http://admin{path}", json=body) as answer,
+    ):
+        said = json.loads(await answer.read())
+        if answer.status >= _ERRORS:
+            raise StartupError(str(said["detail"]))
+        return said
