@@ -23,7 +23,7 @@ from sovren_edge.cli.options import (
     refuse_both,
     state_option,
 )
-from sovren_edge.cli.pool import pool
+from sovren_edge.cli.pool import kept, pool
 from sovren_edge.cli.show import show_findings, show_json, show_map
 from sovren_edge.cli.verify import verify as ask_all
 from sovren_edge.config.histories import histories_of
@@ -143,6 +143,7 @@ def migrate(path: Path | None) -> None:
 
 
 main.add_command(pool)
+main.add_command(kept)
 
 
 def _summary(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""Owns the commands that look at a running program's pools and change their endpoints, through its admin socket.
+"""Owns the commands that look at a running program and change it, through its admin socket.
 
 Must not know what a change does.
 """
@@ -13,7 +13,7 @@ import aiohttp
 import click
 
 from sovren_edge.cli.options import find_state_dir, json_option, local_option, state_option
-from sovren_edge.cli.show import show_json, show_pools
+from sovren_edge.cli.show import show_json, show_kept, show_pools
 from sovren_edge.errors import StartupError
 from sovren_edge.local.socket_dir import admin_socket
 
@@ -76,6 +76,32 @@ def slots(endpoint: str, count: int, state_dir: Path | None, *, local: bool) -> 
 def weight(endpoint: str, value: float, state_dir: Path | None, *, local: bool) -> None:
     """Set how much more an endpoint is to have than one of weight 1."""
     _change(endpoint, {"weight": value}, state_dir, local=local)
+
+
+@click.group()
+def kept() -> None:
+    """Look at the answers that the running program keeps in memory, and forget them."""
+
+
+@kept.command("list")
+@local_option
+@state_option
+@json_option
+def list_kept(state_dir: Path | None, *, local: bool, as_json: bool) -> None:
+    """Print how many answers each pool keeps, and how often they were given."""
+    answers = _call("GET", "/kept", None, state_dir, local=local)
+    if as_json:
+        show_json(answers)
+    else:
+        show_kept(answers)
+
+
+@kept.command()
+@local_option
+@state_option
+def clear(state_dir: Path | None, *, local: bool) -> None:
+    """Forget all kept answers."""
+    show_kept(_call("DELETE", "/kept", None, state_dir, local=local))
 
 
 def _change(endpoint: str, change: dict[str, object], state_dir: Path | None, *, local: bool) -> None:

@@ -55,6 +55,15 @@ def show_pools(pools: Sequence[Mapping[str, Any]]) -> None:
     _print(table)
 
 
+def show_kept(pools: Sequence[Mapping[str, Any]]) -> None:
+    """Print what pools keep in memory."""
+    columns = ("pool", "answers", "bytes", "limit", "served")
+    table = _table(*columns)
+    for pool in pools:
+        table.add_row(*(Text(str(pool[column])) for column in columns))
+    _print(table)
+
+
 def _state(endpoint: Mapping[str, Any]) -> str:
     if endpoint["absent"]:
         return "absent"

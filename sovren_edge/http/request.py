@@ -41,6 +41,7 @@ _BEGINNING = re.compile(rb"(?:[A-Z][A-Z-]{0,31}(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)
 _LINE_FEED_ALONE = re.compile(rb"(?<!\r)\n")
 _FIRST_LINE_LIMIT = TARGET_LIMIT + 64
 _LENGTH = re.compile(rb"\r\ncontent[-_]length:[^\r]*", re.IGNORECASE)
+_CACHE_CONTROL = re.compile(rb"\r\nCache-Control:([^\r]*)", re.IGNORECASE)
 _UNLIKE = re.compile(
     rb"\r\n(?:host|user-agent|traceparent|tracestate|baggage|date|via|content-length|x-forwarded-[!-9;-~]+|forwarded"
     rb"|x-real-ip|cache-control|pragma|priority|referer|dnt|sec-[!-9;-~]+):[^\r]*(?=\r\n)",
@@ -352,6 +353,12 @@ def likeness(request: RequestHead) -> bytes:
     if not request.alike:
         request.alike = _UNLIKE.sub(b"", request.start + b"\r\n")
     return request.alike
+
+
+def cache_control(request: RequestHead) -> bytes:
+    """Return what a request says of kept answers, in lower case."""
+    found = _CACHE_CONTROL.search(request.start)
+    return b"" if found is None else found[1].lower()
 
 
 def with_another_body(request: RequestHead) -> RequestHead:

@@ -18,6 +18,10 @@ _FIELD = re.compile(
 )
 _MEDIA_TYPE = re.compile(rb"\r\nContent-Type:[ \t]*([^\r]*)", re.IGNORECASE)
 _CONTENT_CODING = re.compile(rb"\r\nContent-Encoding:[ \t]*(?!identity)[^\r]", re.IGNORECASE)
+_NOT_KEPT = re.compile(
+    rb"\r\n(?:Cache-Control:[^\r]*(?:no-store|private)|Set-Cookie:|Vary:[^\r]*(?:\*|user-agent|host|referer))",
+    re.IGNORECASE,
+)
 # Framing is ours: a Connection field cannot take it out of a message.
 _NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"content-length"})
 SWITCHED, OK, NO_CONTENT, NOT_MODIFIED = 101, 200, 204, 304
@@ -137,6 +141,22 @@ def media_type(response: ResponseHead) -> bytes:
     """Return what a response's Content-Type says, empty where it has none, or its body is in some coding."""
     found = _MEDIA_TYPE.search(response.start)
     return b"" if found is None or _CONTENT_CODING.search(response.start) else found[1].rstrip(b" \t")
+
+
+def may_be_kept(response: ResponseHead) -> bool:
+    """Whether a complete answer may be given to an equal request later: nothing is against it (RFC 9111 section 3)."""
+    framed = response.length is not None or response.chunked
+    return response.status == OK and framed and _NOT_KEPT.search(response.start) is None
+
+
+def of_age(response: ResponseHead, length: int, age_s: int) -> ResponseHead:
+    """Return the head of a kept answer as it is given again, its body's length and its age in it."""
+    line, fields = response.start.split(b"\r\n", 1)
+    again = ResponseHead(response.status, response.minor)
+    again.keep_alive, again.length = True, length
+    sized = b"" if response.length is not None else b"\r\nContent-Length: %d" % length
+    again.start = b"%s\r\nAge: %d%s\r\n%s" % (line, age_s, sized, fields)
+    return again
 
 
 def forward_response(

@@ -115,9 +115,19 @@ def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
     yield _counter("pool_coalesced", "Requests that got the answer to an equal one that was in flight.", ("pool",), [
         ((p.name,), p.stats.coalesced) for p in pools
     ])  # fmt: skip
+    yield from _kept_families(pools)
     yield from _scatter_families(pools)
     yield from _endpoint_gauges(pools)
     yield from _endpoint_counters(pools)
+
+
+def _kept_families(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
+    at = ("pool",)
+    yield _gauge("pool_kept_answers", "Answers kept in memory.", at, [((p.name,), p.stats.kept_answers) for p in pools])
+    yield _gauge("pool_kept_bytes", "Memory of those answers.", at, [((p.name,), p.stats.kept_bytes) for p in pools])
+    yield _counter(
+        "pool_kept_served", "Requests that got a kept answer.", at, [((p.name,), p.stats.kept_served) for p in pools]
+    )
 
 
 def _scatter_families(pools: tuple[PoolState, ...]) -> Iterator[Metric]:

@@ -107,6 +107,10 @@ class PoolStats:
         self.retries = 0
         # Requests that got the answer to an equal one.
         self.coalesced = 0
+        # Answers that are kept, and requests that got one of them.
+        self.kept_answers = 0
+        self.kept_bytes = 0
+        self.kept_served = 0
         # Texts that were spoken in parts, their parts, those that had to be spoken again, and silences heard.
         self.scattered = 0
         self.parts = 0

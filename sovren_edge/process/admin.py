@@ -21,6 +21,7 @@ from pools.pool import Pool
 from sovren_edge.errors import Problem, Side
 from sovren_edge.relay.metrics import describe_pool
 from sovren_edge.relay.relay import Relay
+from sovren_edge.speech.keep import Keep
 
 MOST_SLOTS, LEAST_WEIGHT, MOST_WEIGHT = 100_000, 0.01, 100.0
 _CREDENTIALS = struct.Struct("3i")
@@ -39,17 +40,44 @@ class Change(BaseModel):
 class Admin:
     """The commands."""
 
-    def __init__(self, relay: Relay, pools: Mapping[str, Pool], log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, relay: Relay, pools: Mapping[str, Pool], keeps: Mapping[str, Keep], log: FilteringBoundLogger
+    ) -> None:
         self._relay = relay
         self._pools = pools
+        self._keeps = keeps
         self._log = log
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Return where each command is."""
-        return (web.get("/pools", self._show), web.patch("/endpoints/{endpoint}", self._change))
+        return (
+            web.get("/pools", self._show),
+            web.patch("/endpoints/{endpoint}", self._change),
+            web.get("/kept", self._show_kept),
+            web.delete("/kept", self._forget_kept),
+        )
 
     async def _show(self, _request: web.Request) -> web.Response:
         return web.json_response([describe_pool(pool, self._relay.stats_of(pool)) for pool in self._pools.values()])
+
+    async def _show_kept(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._describe_kept())
+
+    def _describe_kept(self) -> list[dict[str, object]]:
+        described = []
+        for name, pool in self._pools.items():
+            if pool.settings.keep_bytes:
+                stats = self._relay.stats_of(pool)
+                described.append({
+                    "pool": name, "answers": stats.kept_answers, "bytes": stats.kept_bytes,
+                    "limit": pool.settings.keep_bytes, "served": stats.kept_served,
+                })  # fmt: skip
+        return described
+
+    async def _forget_kept(self, request: web.Request) -> web.Response:
+        forgotten = sum(keep.clear() for keep in self._keeps.values())
+        self._log.info("kept_answers_forgotten", answers=forgotten, uid=_uid(request))
+        return web.json_response(self._describe_kept())
 
     async def _change(self, request: web.Request) -> web.Response:
         name = request.match_info["endpoint"]

@@ -105,7 +105,7 @@ async def _serve(call: Call, sockets: Mapping[str, socket]) -> int:
         worker = await stack.enter_async_context(
             open_worker(call.plan, call.config, sockets, database_url, log=call.log, writer=call.writer)
         )
-        admin = Admin(worker.relay, worker.pools, call.log)
+        admin = Admin(worker.relay, worker.pools, worker.keeps, call.log)
         await stack.enter_async_context(open_admin(admin_socket(call.state_dir), admin, call.log))
         await _announce(call, worker, stop)
         await stop.wait()

@@ -30,6 +30,7 @@ from sovren_edge.process.doors import Shared, open_door
 from sovren_edge.process.services import open_services
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Relay
+from sovren_edge.speech.keep import Keep
 from sovren_edge.tls import Certificate
 
 DRAIN_POLL_S = 0.02
@@ -43,6 +44,7 @@ class Worker:
     pools: Mapping[str, Pool]
     acceptors: Sequence[Acceptor]
     certificates: Mapping[str, Certificate]
+    keeps: Mapping[str, Keep]
 
     async def drain(self, drain_s: float) -> int:
         """Stop accepting, let open requests finish, and cut what is left after `drain_s`; return how many were cut."""
@@ -96,7 +98,7 @@ async def open_worker(
             tasks += [group.create_task(relay.run()), group.create_task(services.watch())]
             tasks.append(group.create_task(watch_certificates(certificates, log)))
             try:
-                yield Worker(relay, pools, shared.acceptors, certificates)
+                yield Worker(relay, pools, shared.acceptors, certificates, shared.speaking.keeps)
             finally:
                 for task in tasks:
                     task.cancel()

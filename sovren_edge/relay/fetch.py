@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.demand import UNKNOWN, Demand
 from pools.health import OURS
+from pools.pool import Pool
 from sovren_edge.errors import Problem
 from sovren_edge.http.request import Caller, RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead
@@ -110,6 +111,11 @@ class Fetch:
     def tries(self) -> int:
         """Attempts so far."""
         return self.attempts.count
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool whose endpoint was asked last."""
+        return next((pool for pool in self.door.tiers.pools if self.attempts.last in pool.endpoints), None)
 
     # --- admission: pools answer at once, or later through these three
 

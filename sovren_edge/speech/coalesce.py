@@ -25,7 +25,7 @@ class Flight:
         self.caller, self.started_at = first.caller, first.started_at
         self.supplier: Supplier | None = None
         # Told of an answer that is complete, if all of it is remembered.
-        self.keep: Callable[[ResponseHead, list[bytes]], None] | None = None
+        self.on_complete: Callable[[ResponseHead, list[bytes], float], None] | None = None
         self._flights = flights
         self._key = key
         self._takers: list[Taker] = []
@@ -56,9 +56,10 @@ class Flight:
             return
         self._takers.remove(taker)
         self.pause(taker, paused=False)
-        if not self._takers and self.supplier is not None:
-            self._close()
-            self.supplier.stop(outcome, now)
+        supplier = self.supplier
+        if not self._takers and supplier is not None:
+            self._end()
+            supplier.stop(outcome, now)
 
     def pause(self, taker: Taker, *, paused: bool) -> None:
         """Bring no more while one of the callers has far too much to read still."""
@@ -76,7 +77,7 @@ class Flight:
         """Return who is to be told of the end."""
         self._close()
         # The two hold each other, and nothing here is to wait for a collection.
-        self.supplier = None
+        self.supplier = self.on_complete = None
         takers, self._takers = self._takers, []
         return takers
 
@@ -134,8 +135,8 @@ class Flight:
 
     def ended(self, now: float) -> None:
         """See fetch.Taker."""
-        if self.keep is not None and self._head is not None and self._size <= REMEMBERED:
-            self.keep(self._head, self._pieces)
+        if self.on_complete is not None and self._head is not None and self._size <= REMEMBERED:
+            self.on_complete(self._head, self._pieces, now)
         for taker in self._end():
             taker.ended(now)
 

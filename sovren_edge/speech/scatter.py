@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pools.admission import Lease, Outcome
 from pools.demand import Demand
+from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.http.request import with_another_body
 from sovren_edge.relay.deadlines import NEVER
@@ -70,6 +71,11 @@ class Scatter:
     def tries(self) -> int:
         """Attempts so far, of all parts."""
         return self._whole.tries + self._tries + sum(part.tries for part in self._parts)
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool that answers."""
+        return self._whole.pool or self._door.tiers.pools[0]
 
     @property
     def write_paused(self) -> bool:

@@ -1,16 +1,20 @@
-"""Owns what becomes of a request on a port of speech: it is read, and shared, divided or simply fetched.
+"""Owns what becomes of a request on a port of speech: it is read, and remembered, shared, divided or simply fetched.
 
 Must not know connections, nor how pools choose.
 """
 
+from collections.abc import Callable
 from itertools import chain
 
 from pools.demand import Demand
-from sovren_edge.http.request import likeness
+from pools.pool import Pool
+from sovren_edge.http.request import RequestHead, cache_control, likeness
+from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.exchange import Supplier
 from sovren_edge.relay.fetch import Fetch, Taker
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.speech.coalesce import Flight, Seat
+from sovren_edge.speech.keep import Keep, Memory
 from sovren_edge.speech.reading import SPEECH_PATHS, Spoken, read_demand, read_speech
 from sovren_edge.speech.scatter import Scatter
 from sovren_edge.speech.sentences import FIRST_LEAST, divide
@@ -20,6 +24,8 @@ class Speaking:
     """Makes suppliers for all ports of speech of one worker; see relay.Door."""
 
     def __init__(self) -> None:
+        # What each pool keeps, by the pool's name.
+        self.keeps: dict[str, Keep] = {}
         self._flights: dict[bytes, Flight] = {}
 
     def __call__(self, relay: Relay, door: Door, taker: Taker) -> Supplier:
@@ -29,19 +35,47 @@ class Speaking:
         demand = read_demand(request, spoken, taker.caller.address.decode(), taker.started_at)
         if spoken is None or request.method != "POST" or not request.path.endswith(SPEECH_PATHS):
             return Fetch(relay, door, taker, demand)
-        if not door.tiers.pools[0].settings.coalesce:
+        first = door.tiers.pools[0]
+        if not (first.settings.coalesce or first.settings.keep_bytes):
             return _supplier(relay, door, taker, spoken, demand)
         key = b"\0".join((door.tiers.key, likeness(request), body))
+        keep = self._keep(relay, first, request) if first.settings.keep_bytes else None
+        if keep is not None and b"no-cache" not in cache_control(request):
+            kept = keep.find(key)
+            if kept is not None:
+                return Memory(kept, taker, relay.settings.idle_timeout_s)
         flight = self._flights.get(key)
-        if flight is not None and flight.supplier is not None:
-            relay.stats_of(door.tiers.pools[0]).coalesced += 1
+        if flight is not None and flight.supplier is not None and first.settings.coalesce:
+            relay.stats_of(first).coalesced += 1
             return Seat(flight, taker, flight.supplier, first=False)
         flight = Flight(self._flights, key, taker)
         flight.supplier = supplier = _supplier(relay, door, flight, spoken, demand)
+        if keep is not None:
+            flight.on_complete = _keeper(keep, key, supplier, first)
         return Seat(flight, taker, supplier, first=True)
 
+    def _keep(self, relay: Relay, pool: Pool, request: RequestHead) -> Keep | None:
+        if b"no-store" in cache_control(request):
+            return None
+        keep = self.keeps.get(pool.name)
+        if keep is None:
+            keep = self.keeps[pool.name] = Keep(pool.settings.keep_bytes, relay.stats_of(pool))
+        return keep
 
-def _supplier(relay: Relay, door: Door, taker: Taker, spoken: Spoken, demand: Demand) -> Supplier:
+
+def _keeper(
+    keep: Keep, key: bytes, supplier: Fetch | Scatter, first: Pool
+) -> Callable[[ResponseHead, list[bytes], float], None]:
+    """Return what keeps an answer of the first tier; another one's is only better than none."""
+
+    def put(head: ResponseHead, pieces: list[bytes], now: float) -> None:
+        if supplier.pool is first:
+            keep.put(key, head, pieces, now)
+
+    return put
+
+
+def _supplier(relay: Relay, door: Door, taker: Taker, spoken: Spoken, demand: Demand) -> Fetch | Scatter:
     """Return what speaks a text: in parts, where it can be divided and a pool may do so."""
     may_divide = any(pool.settings.interchangeable for pool in door.tiers.pools)
     if may_divide and spoken.divisible and len(spoken.text) > FIRST_LEAST:

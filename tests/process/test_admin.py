@@ -15,9 +15,20 @@ CONFIG = """
 [edge]
 bind = "127.0.0.1"
 
+[pools.speech]
+kind = "speech"
+endpoints = ["127.0.0.1:1"]
+keep_bytes = 1000000
+
 [pools.echo]
 endpoints = ["127.0.0.1:{port}", "127.0.0.1:{port2}"]
 slots = 2
+
+[listeners.speech]
+port = 9301
+kind = "balance"
+pool = "speech"
+auth = "none"
 
 [listeners.echo]
 port = 9300
@@ -47,8 +58,8 @@ def command(program: Program, *arguments: str, fails: bool = False) -> str:
 
 def endpoint(program: Program, name: str = "echo-01") -> dict[str, object]:
     """Return what the program says of an endpoint."""
-    (pool,) = json.loads(command(program, "list", "--json"))
-    (found,) = [one for one in pool["endpoints"] if one["name"] == name]
+    pools = json.loads(command(program, "list", "--json"))
+    (found,) = [one for pool in pools for one in pool["endpoints"] if one["name"] == name]
     assert isinstance(found, dict)
     return found
 
@@ -94,6 +105,14 @@ def test_slots_and_weight_are_set(program: Program) -> None:
 def test_what_makes_no_sense_is_refused(program: Program, arguments: tuple[str, ...], said: str) -> None:
     """In the program's own words."""
     assert said in command(program, *arguments, fails=True)
+
+
+def test_kept_answers_are_shown_and_forgotten(program: Program) -> None:
+    """Of the pools that keep any."""
+    shown = run("kept", "list", "--json", "--state-dir", program.state_dir)
+    assert json.loads(shown.stdout) == [{"pool": "speech", "answers": 0, "bytes": 0, "limit": 1_000_000, "served": 0}]
+    assert "speech" in run("kept", "clear", "--state-dir", program.state_dir).stdout
+    assert program.said('"event":"kept_answers_forgotten","answers":0')
 
 
 def test_where_no_program_runs_the_command_says_so(tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def make_pool(
     interchangeable: bool = False,
     deterministic: bool = False,
     coalesce: bool = True,
+    keep_bytes: int = 0,
 ) -> Pool:
     """Make a pool of loopback endpoints that are ready at once."""
     settings = PoolSettings(
@@ -178,6 +179,7 @@ def make_pool(
         interchangeable=interchangeable,
         deterministic=deterministic,
         coalesce=coalesce,
+        keep_bytes=keep_bytes,
     )
     endpoints = [Endpoint(f"127.0.0.1:{port}", "127.0.0.1", port, slots) for port in ports]
     pool = Pool(name, settings, endpoints, roll=lambda _n: 0, jitter=lambda: 0.5)
