@@ -143,6 +143,7 @@ async def _open_relayed(
         alone=not tiers.pools,
         scheme=scheme,
         supplier=_supplier(tiers, shared.speaking),
+        reads_ahead=stats.speech,
     )
     entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
     async with accepting(entrance) as acceptor:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WRITE_BUFFER = 128 * 1024
 PIPELINE_BUFFER = 64 * 1024
+# As much of one answer is read off its endpoint, so that nobody holds a slot while listening.
+READ_AHEAD = 2 * 1024 * 1024
 OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/status"})
 # What TCP_INFO says of a connection that was reset (CLOSE) or closed by its caller (CLOSE_WAIT).
 LEFT_STATES = frozenset({7, 8})
@@ -59,11 +61,24 @@ class Downstream(asyncio.Protocol):
         self._held = False
         self._paused = False
         self.write_paused = False
+        # Bytes of the budget that are this caller's.
+        self._ahead = 0
 
     @property
     def busy(self) -> bool:
         """Whether a request is being served, or its answer is still being sent."""
         return self._exchange is not None or self._unsent_bytes > 0
+
+    def read_ahead(self) -> bool:
+        """Whether more of an answer may be written although the caller is slow to read."""
+        if not self._ahead and self.relay.budget.take(READ_AHEAD):
+            self._ahead = READ_AHEAD
+        return self._unsent_bytes < self._ahead
+
+    def _give_back(self) -> None:
+        ahead, self._ahead = self._ahead, 0
+        if ahead:
+            self.relay.budget.give(ahead)
 
     @property
     def _unsent_bytes(self) -> int:
@@ -86,6 +101,7 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """End the exchange with its caller; see asyncio.Protocol."""
         self.transport = None
+        self._give_back()
         relay = self.relay
         relay.downstreams.discard(self)
         relay.paused.discard(self)
@@ -111,6 +127,7 @@ class Downstream(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self.write_paused = False
+        self._give_back()
         if self._exchange is not None:
             self._exchange.caller_paused(paused=False)
         else:

@@ -66,8 +66,8 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_door", "_downstream", "_ended", "_expects", "_relay", "_reply", "_supplier", "_total_at", "request",
-        "request_body", "request_id", "started_at",
+        "_door", "_downstream", "_ended", "_expects", "_held", "_relay", "_reply", "_reserved", "_supplier",
+        "_total_at", "request", "request_body", "request_id", "started_at",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +83,8 @@ class Exchange:
         self._expects = request.expects
         self._supplier: Supplier | None = None
         self._reply = Reply(downstream, request, self.request_id)
-        self._ended = False
+        self._ended = self._held = False
+        self._reserved = 0
         self._total_at = now + relay.settings.total_timeout_s if relay.settings.total_timeout_s else NEVER
 
     @property
@@ -99,12 +100,20 @@ class Exchange:
             self.request_body.take_whole(whole)
         if self.request_body.complete:
             self._ask(self.started_at)
-        elif self.request_body.kept:
+        elif self.request_body.kept and self._reserve():
             # However slowly it drips, a body that is kept holds memory, and has no slot yet.
             self.wait_until(self.started_at + self._relay.settings.body_timeout_s)
             self._continue()
         else:
             self._hold_body()
+
+    def _reserve(self) -> bool:
+        """Take memory for a body that is to be kept; without it, the body is passed on as it comes."""
+        limit = self._relay.settings.kept_body_limit
+        size = limit if self.request.chunked else self.request.length
+        self.request_body.kept = self._relay.budget.take(size)
+        self._reserved = size if self.request_body.kept else 0
+        return self.request_body.kept
 
     def wait_until(self, deadline: float) -> None:
         """Set when what is waited for has taken too long; see Taker."""
@@ -193,6 +202,8 @@ class Exchange:
     def flush(self) -> None:
         """Send on what has come."""
         self._reply.flush()
+        if self._downstream.write_paused and not self._held:
+            self.caller_paused(paused=True)
 
     def ended(self, now: float) -> None:
         """End a whole answer."""
@@ -237,14 +248,17 @@ class Exchange:
         return True
 
     def caller_paused(self, *, paused: bool) -> None:
-        """Take no more of the answer while the caller is slow to read."""
-        if self._supplier is not None:
+        """Take no more of the answer while the caller is slow to read, but for what may be read ahead."""
+        if paused and self._door.reads_ahead and self._downstream.read_ahead():
+            return
+        if self._supplier is not None and paused != self._held:
+            self._held = paused
             self._supplier.pause(paused=paused)
 
     def timed_out(self, now: float) -> None:
         """End an exchange that has waited too long."""
         sent = self.request_body.complete or (self._supplier is not None and self._supplier.write_paused)
-        late = timeouts.waited_for(self._reply.status, sent=sent, reading=not self._downstream.write_paused)
+        late = timeouts.waited_for(self._reply.status, sent=sent, reading=not self._held)
         if now >= self._total_at:
             late = timeouts.TOTAL
         self._door.stats.timeouts[late.kind] += 1
@@ -267,6 +281,8 @@ class Exchange:
 
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True
+        if self._reserved:
+            self._relay.budget.give(self._reserved)
         # They hold each other, and nothing here is to wait for a collection.
         (supplier, self._supplier), reply = (self._supplier, None), self._reply
         if reply.status == SWITCHED:

@@ -53,7 +53,7 @@ def _state(endpoint: Endpoint) -> EndpointState:
 
 def describe_pool(pool: Pool, stats: PoolStats) -> dict[str, object]:
     """Return a pool's state as JSON knows it; times in seconds."""
-    return {
+    described: dict[str, object] = {
         "name": pool.name,
         "kind": pool.settings.kind,
         "ready": pool.ready,
@@ -63,7 +63,24 @@ def describe_pool(pool: Pool, stats: PoolStats) -> dict[str, object]:
             "limit": pool.settings.queue.limit,
             "wait_p95_s": stats.queue_wait.quantile(0.95),
         },
+        "refusals": {str(reason): count for reason, count in stats.refusals.items()},
+        "retries": stats.retries,
         "endpoints": [_describe_endpoint(endpoint, stats.endpoints[endpoint.name]) for endpoint in pool.endpoints],
+    }
+    return described if pool.settings.kind == "generic" else described | {"speech": _describe_speech(stats)}
+
+
+def _describe_speech(stats: PoolStats) -> dict[str, object]:
+    return {
+        "estimate_error_p95_s": stats.estimate_error.quantile(0.95),
+        "coalesced": stats.coalesced,
+        "kept": {"answers": stats.kept_answers, "bytes": stats.kept_bytes, "served": stats.kept_served},
+        "scattered": {
+            "texts": stats.scattered,
+            "parts": stats.parts,
+            "parts_repeated": stats.parts_repeated,
+            "underruns": stats.underruns,
+        },
     }
 
 

@@ -21,6 +21,7 @@ from sovren_edge.http.answer import Answer
 from sovren_edge.http.remembered import Remembered
 from sovren_edge.http.request import RequestHead, parse_request
 from sovren_edge.observe.stats import ListenerStats, PoolStats
+from sovren_edge.relay.budget import Budget
 from sovren_edge.relay.connections import Connections
 from sovren_edge.relay.deadlines import STEP_S, Deadlines
 from sovren_edge.relay.exchange import Supplier
@@ -57,6 +58,8 @@ class Door:
     scheme: bytes = b"http"
     # Makes what a request's answer is to come from.
     supplier: "MakeSupplier" = Fetch
+    # Whether answers are read off endpoints faster than callers read them, as far as memory allows.
+    reads_ahead: bool = False
 
 
 MakeSupplier = Callable[["Relay", Door, Taker], Supplier]
@@ -90,6 +93,7 @@ class Relay:
     downstreams: "set[Downstream]" = field(default_factory=set)
     paused: "set[Downstream]" = field(default_factory=set)
     pool_stats: dict[Pool, PoolStats] = field(default_factory=dict)
+    budget: Budget = field(init=False)
     draining: bool = False
     # By whether the caller's address is trusted.
     requests: dict[bool, Remembered[RequestHead]] = field(init=False)
@@ -98,6 +102,7 @@ class Relay:
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings, self.now)
         self.deadlines = Deadlines(self.now())
+        self.budget = Budget(self.settings.buffers_limit)
         self.requests = {trusted: Remembered(partial(parse_request, trusted=trusted)) for trusted in (False, True)}
         # Unique without asking the system for randomness at each request.
         self.request_ids = map((secrets.token_hex(8).encode() + b"-%x").__mod__, itertools.count())

@@ -18,4 +18,5 @@ class RelaySettings(BaseModel):
     tunnel_timeout_s: float = Field(default=3600.0, gt=0)
     head_limit: int = Field(default=32768, ge=1024)
     kept_body_limit: int = Field(default=65536, ge=0)
+    buffers_limit: int = Field(default=268435456, ge=0)
     idle_connections_per_endpoint: int = Field(default=64, ge=0)

@@ -215,7 +215,7 @@ async def front(
         stats = ListenerStats("door", "door")
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
         supplier = Speaking() if any(pool.settings.kind == "speech" for pool in pools) else Fetch
-        door = Door("door", tiers, pages, allow, trusted, stats, supplier=supplier)
+        door = Door("door", tiers, pages, allow, trusted, stats, supplier=supplier, reads_ahead=supplier is not Fetch)
         server = await loop.create_server(lambda: Downstream(relay, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)
         sweeper = group.create_task(relay.run())
         made = Front(relay, door, list(pools), server.sockets[0].getsockname()[1], lines)
