@@ -21,7 +21,8 @@ class Demand(NamedTuple):
 
     `caller` is whoever shares are counted for; after its `deadline`, a point in time, a slot is of no use to it.
     `first` is the length of its first part, where it may be spoken in parts. Of a part of a text that is already being
-    heard, `due` is when its listener will have heard what is before it.
+    heard, `due` is when its listener will have heard what is before it. Texts of one `affinity` are best spoken by the
+    endpoint that spoke the one before.
     """
 
     characters: float | None = None
@@ -31,6 +32,7 @@ class Demand(NamedTuple):
     deadline: float = inf
     first: float | None = None
     due: float | None = None
+    affinity: str = ""
 
 
 UNKNOWN = Demand()

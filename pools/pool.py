@@ -74,7 +74,7 @@ class Pool:
         if not tried:
             self.budget.requests += 1
         # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
-        endpoint = self._choose(tried, now)
+        endpoint = self._choose(tried, demand, now)
         if endpoint is not None:
             return self._lease(endpoint, demand, now)
         if not self.can_serve(tried):
@@ -189,10 +189,10 @@ class Pool:
             self._speech.leased(lease, now)
         return lease
 
-    def _choose(self, tried: frozenset[Endpoint], now: float) -> Endpoint | None:
+    def _choose(self, tried: frozenset[Endpoint], demand: Demand, now: float) -> Endpoint | None:
         endpoints = [endpoint for endpoint in self._ready if endpoint not in tried] if tried else self._ready
         if self._speech is not None:
-            return self._speech.choose(endpoints, now)
+            return self._speech.choose(endpoints, demand, now)
         return least_inflight(endpoints, self._roll)
 
     def _eject(self, endpoint: Endpoint, now: float) -> None:
@@ -234,7 +234,7 @@ class Pool:
         for waiter in waiters:
             if full and not waiter.tried:
                 continue
-            endpoint = self._choose(waiter.tried, now)
+            endpoint = self._choose(waiter.tried, waiter.demand, now)
             if endpoint is not None:
                 events.append(Granted(waiter, self._lease(endpoint, waiter.demand, now)))
             elif not self.can_serve(waiter.tried):

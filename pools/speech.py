@@ -14,7 +14,7 @@ from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll
 from pools.demand import Demand, Priority
 from pools.endpoint import Endpoint
-from pools.estimate import Estimates
+from pools.estimate import VOICES, Estimates
 
 # How much earlier or later than others a class stands in the queue.
 SHIFT_S = {Priority.INTERACTIVE: -0.5, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
@@ -23,6 +23,8 @@ FADE_S = 10.0
 # What each error of the last seconds counts for: as if so much more work were before it.
 ERROR_S = 1.0
 CALLERS = 10_000
+# What a voice that an endpoint has not used yet counts for, and so an endpoint that did not speak the text before.
+COLD_S = 0.05
 # Who has been seen so lately need not be seen again.
 SEEN_S = 0.5
 # A listener who would have heard everything so soon is served before all others.
@@ -36,6 +38,7 @@ class Load:
 
     ttfa_s: float = 0.0
     errors: float = 0.0
+    voices: set[str] = field(default_factory=set)
     _seen_at: float = 0.0
     # Of the leases that are not yet expected to have ended: how many, the sum of their ends, and those in order.
     working: int = 0
@@ -59,6 +62,13 @@ class Load:
         self.working -= 1
         # No rounding outlives a moment of rest.
         self._ends_sum = self._ends_sum - lease.since - lease.estimate_s if self.working else 0.0
+
+    def warm(self, voice: str) -> None:
+        """Take note of a voice that has been used."""
+        if voice not in self.voices:
+            if len(self.voices) >= VOICES:
+                self.voices.clear()
+            self.voices.add(voice)
 
     def remaining_s(self, now: float) -> float:
         """Return the seconds of work that its leases are expected to need still."""
@@ -105,6 +115,9 @@ class Speech:
         self._inflight: Counter[str] = Counter()
         # When each caller last asked, in that order: who has asked lately keeps a place in the queue.
         self._asked_at: dict[str, float] = {}
+        # Who spoke last for each affinity, the oldest first.
+        self._near: dict[str, Endpoint] = {}
+        self._least_s = 0.0
 
     def estimate_s(self, demand: Demand, endpoint: str = "") -> float:
         """Return what a text will cost at an endpoint, or at any."""
@@ -113,20 +126,27 @@ class Speech:
     def _characters(self, demand: Demand) -> float | None:
         return demand.first if self._in_parts and demand.first is not None else demand.characters
 
-    def choose(self, endpoints: Iterable[Endpoint], now: float) -> Endpoint | None:
+    def choose(self, endpoints: Iterable[Endpoint], demand: Demand, now: float) -> Endpoint | None:
         """Return the endpoint with a free slot that will speak first: with little work before it, and prompt lately."""
         best: list[Endpoint] = []
         least = inf
+        voice = demand.voice
+        near = self._near.get(demand.affinity) if demand.affinity else None
         for endpoint in endpoints:
             if endpoint.inflight >= endpoint.limit:
                 continue
             load = self._loads[endpoint]
             # Most are idle: to say so without a call halves the search.
             cost = (load.cost_s(now) if load.working or load.errors else load.ttfa_s) / endpoint.weight
+            if voice not in load.voices:
+                cost += COLD_S
+            if near is not None and near is not endpoint:
+                cost += COLD_S
             if cost < least:
                 best, least = [endpoint], cost
             elif cost == least:
                 best.append(endpoint)
+        self._least_s = least
         if len(best) > 1:
             return best[self._roll(len(best))]
         return best[0] if best else None
@@ -175,6 +195,12 @@ class Speech:
 
     def leased(self, lease: Lease, now: float) -> None:
         """Take note of a lease that has begun."""
+        lease.before_s = self._least_s
+        if lease.demand.affinity:
+            self._near.pop(lease.demand.affinity, None)
+            self._near[lease.demand.affinity] = lease.endpoint
+            if len(self._near) > CALLERS:
+                del self._near[next(iter(self._near))]
         lease.estimate_s = self.estimate_s(lease.demand, lease.endpoint.name)
         self._loads[lease.endpoint].begin(lease)
         self._inflight[lease.demand.caller] += 1
@@ -186,15 +212,17 @@ class Speech:
 
     def released(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Take note of a lease that has ended, and learn from it."""
-        endpoint, demand = lease.endpoint, lease.demand
-        load = self._loads[endpoint]
-        load.end(lease)
+        endpoint, demand, load = lease.endpoint, lease.demand, self._loads.get(lease.endpoint)
         self._inflight[demand.caller] -= 1
         if not self._inflight[demand.caller]:
             del self._inflight[demand.caller]
+        if load is None:
+            return  # its endpoint has left the pool
+        load.end(lease)
         if outcome in FAULTS:
             load.failed(now)
         elif outcome is SUCCEEDED and not lease.held_back:
+            load.warm(demand.voice)
             characters = self._characters(demand)
             if characters is not None:
                 self.estimates.observe(characters, now - lease.since, endpoint.name, demand.voice)
@@ -202,6 +230,8 @@ class Speech:
     def forget(self, endpoint: Endpoint) -> None:
         """Forget what was learned of an endpoint that has left; its open leases end as they would."""
         self.estimates.forget(endpoint.name)
+        self._loads.pop(endpoint, None)
+        self._near = {key: near for key, near in self._near.items() if near is not endpoint}
 
     def _see(self, caller: str, now: float) -> None:
         if now - self._asked_at.get(caller, -inf) < SEEN_S:

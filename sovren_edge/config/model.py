@@ -58,6 +58,7 @@ class EdgeSettings(BaseModel):
     backlog: int = Field(default=1024, ge=1, le=65535)
     connections: int = Field(default=16384, ge=1)
     connections_per_address: int = Field(default=1024, ge=1)
+    debug: bool = False
 
 
 class _Listener(BaseModel):

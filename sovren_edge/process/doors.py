@@ -144,6 +144,7 @@ async def _open_relayed(
         scheme=scheme,
         supplier=_supplier(tiers, shared.speaking),
         reads_ahead=stats.speech,
+        explains=shared.config.edge.debug,
     )
     entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
     async with accepting(entrance) as acceptor:

@@ -61,6 +61,9 @@ class Supplier(Protocol):
     def stop(self, outcome: Outcome, now: float) -> None:
         """End the work at once, wherever it stands."""
 
+    def explain(self) -> dict[str, object]:
+        """Return why it is answered by whom: short words and numbers, for people."""
+
 
 class Exchange:
     """One request and its answer."""
@@ -175,11 +178,22 @@ class Exchange:
 
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
         """Begin the answer to the caller."""
+        if self._door.explains:
+            self._explain()
         self._reply.begin(head, now, sized=sized, close=self._relay.draining or not self.request_body.complete)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
         """Pass on a whole answer."""
+        if self._door.explains:
+            self._explain()
         self._reply.whole(head, body, now, close=self._relay.draining or not self.request_body.complete)
+
+    def _explain(self) -> None:
+        """Tell a caller that is trusted, and asks, where its answer comes from."""
+        asked = self.request.told.get(b"x-sovren-debug") == b"1" and self.request.trusted
+        if asked and self._supplier is not None:
+            wait_ms = round(self._supplier.queue_s * 1000, 1)
+            self._reply.explain({"wait-ms": wait_ms, **self._supplier.explain()})
 
     def switched(self, head: ResponseHead, now: float) -> bool:
         """Become a tunnel: both sides are bodies without an end now."""

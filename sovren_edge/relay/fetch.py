@@ -346,6 +346,19 @@ class Fetch:
             self._request.method, lease, self.door.tiers, now, kept_connection_for_s=kept_for_s
         )
 
+    def explain(self) -> dict[str, object]:
+        """See exchange.Supplier."""
+        lease = self._lease
+        if lease is None:
+            return {}
+        reasons: dict[str, object] = {"pool": lease.pool.name, "endpoint": self.endpoint, "attempts": self.tries}
+        if lease.estimate_s:
+            reasons["estimate-ms"] = round(lease.estimate_s * 1000, 1)
+            reasons["why"] = f"least work: {lease.before_s * 1000:.1f} ms before it"
+        else:
+            reasons["why"] = "fewest open requests"
+        return reasons
+
     # --- the taker
 
     def blame(self) -> None:

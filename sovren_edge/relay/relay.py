@@ -60,6 +60,8 @@ class Door:
     supplier: "MakeSupplier" = Fetch
     # Whether answers are read off endpoints faster than callers read them, as far as memory allows.
     reads_ahead: bool = False
+    # Whether trusted callers may ask why they are answered by whom.
+    explains: bool = False
 
 
 MakeSupplier = Callable[["Relay", Door, Taker], Supplier]

@@ -3,6 +3,7 @@
 Must not know endpoints, leases or time-outs.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sovren_edge.http.framing import LAST_CHUNK, chunk
@@ -36,6 +37,12 @@ class Reply:
         self.began_at = self.body_at = 0.0
         # What is to be written when the bytes that have come are read: a system call costs more than a join.
         self._outgoing: list[bytes] = []
+
+    def explain(self, reasons: Mapping[str, object]) -> None:
+        """Say more in fields of our own; before the answer begins."""
+        # They stand behind the last field that is written, which is the identifier.
+        fields = "".join(f"\r\nX-Sovren-{name.title()}: {reason}" for name, reason in reasons.items())
+        self._request_id += fields.encode("latin-1", "replace")
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx, but for 100, which we have answered ourselves."""

@@ -202,6 +202,10 @@ class Seat:
         """Bring no more of the answer while this caller is slow to read, or go on."""
         self._flight.pause(self._taker, paused=paused)
 
+    def explain(self) -> dict[str, object]:
+        """See exchange.Supplier."""
+        return self._supplier.explain() | ({} if self._first else {"shared": "yes"})
+
     def stop(self, outcome: Outcome, now: float) -> None:
         """Leave."""
         self._flight.leave(self._taker, outcome, now)

@@ -101,3 +101,7 @@ class Memory:
 
     def stop(self, outcome: Outcome, now: float) -> None:
         """See exchange.Supplier; there is no work to end."""
+
+    def explain(self) -> dict[str, object]:
+        """See exchange.Supplier."""
+        return {"why": "an equal request had this answer"}

@@ -53,6 +53,7 @@ class Part:
         self.track: Track | None = None
         self.media_type = b""
         self.tries = 0
+        self.reasons: dict[str, object] = {}
         self._relay = relay
         self._door = door
         self._whole = whole
@@ -78,6 +79,10 @@ class Part:
         self._relay.deadlines.forget(self)
         self.deadline = NEVER
         self._fetch.stop(outcome, now)
+
+    def explain(self) -> dict[str, object]:
+        """See exchange.Supplier."""
+        return self.reasons or self._fetch.explain()
 
     def pass_on(self) -> tuple[list[bytes], float]:
         """Return the sound that has not been passed on yet, and its seconds."""
@@ -135,6 +140,9 @@ class Part:
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:  # noqa: ARG002 - Taker's signature
         """See fetch.Taker."""
         self._status = head.status
+        if self._door.explains:
+            # When it is passed on, its lease has ended.
+            self.reasons = self._fetch.explain()
         self.media_type = media_type(head)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:

@@ -47,6 +47,12 @@ class Spoken(NamedTuple):
         return language[:2].lower() if isinstance(language, str) and len(language) > 1 else "en"
 
     @property
+    def affinity(self) -> str:
+        """What this text is to be spoken together with, if it says so."""
+        affinity = self.members.get("affinity")
+        return affinity[:LONGEST_NAME] if isinstance(affinity, str) else ""
+
+    @property
     def divisible(self) -> bool:
         """Whether an answer made of several would be of the same form."""
         wanted = self.members.get("response_format") or "mp3"
@@ -86,9 +92,11 @@ def read_demand(request: RequestHead, spoken: Spoken | None, address: str, now: 
         deadline = now + _read_seconds(told.get(b"x-sovren-deadline-ms", b""))
     else:
         priority = max(priority, Priority.STANDARD)
+    affinity = told.get(b"x-sovren-affinity", b"")[:LONGEST_NAME].decode("latin-1")
     if spoken is None:
-        return Demand(None, "", caller, priority, deadline)
-    return Demand(spoken.characters, spoken.voice, caller, priority, deadline)
+        return Demand(None, "", caller, priority, deadline, affinity=affinity)
+    affinity = affinity or spoken.affinity
+    return Demand(spoken.characters, spoken.voice, caller, priority, deadline, affinity=affinity)
 
 
 def _read_seconds(value: bytes) -> float:

@@ -115,6 +115,10 @@ class Scatter:
             part.stop(outcome, now)
             self._tries += part.tries
 
+    def explain(self) -> dict[str, object]:
+        """See exchange.Supplier."""
+        return (self._parts[0].explain() | {"parts": "yes"}) if self._parts else self._whole.explain()
+
     # --- the parts
 
     def _divide(self, lease: Lease, now: float) -> bool:

@@ -212,3 +212,13 @@ def test_a_refused_connect_is_a_flip_too() -> None:
             pool.observe(a, GOOD, number + 0.5)
             pool.observe(a, GOOD, number + 0.5)
     assert a.outlier.flapping
+
+
+def test_two_refusals_in_one_moment_are_one_flip() -> None:
+    """Two requests ran into the same closed door."""
+    a, b = make_endpoint("a", slots=2), make_endpoint("b")
+    pool = make_pool(a, b)
+    for one in [lease(pool, tried=[b]) for _ in range(2)]:
+        pool.release(one, Outcome.REFUSED, 0.0)
+    assert not a.health.healthy
+    assert not a.outlier.flapping

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pools.admission import Granted, Lease, Outcome, Refusal, Waiter
 from pools.demand import UNKNOWN, Demand, Priority
 from pools.endpoint import Endpoint
+from pools.estimate import VOICES
 from pools.pool import Pool
 from pools.settings import PoolSettings, QueueSettings
 from pools.speech import CALLERS, FADE_S, Speech
@@ -241,10 +242,10 @@ def test_a_fast_failure_does_not_look_attractive(outcome: Outcome) -> None:
     lease = Lease(pool, a, text(10), 0.0)
     speech.leased(lease, 0.0)
     speech.released(lease, outcome, 0.001)
-    assert speech.choose([a, b], 0.002) is b
+    assert speech.choose([a, b], UNKNOWN, 0.002) is b
     busy = Lease(pool, b, text(600), 100.0)
     speech.leased(busy, 100.0)
-    assert speech.choose([a, b], 100.0) is a
+    assert speech.choose([a, b], UNKNOWN, 100.0) is a
 
 
 def test_what_a_slow_reader_took_says_nothing_of_the_engine() -> None:
@@ -332,3 +333,60 @@ def test_slots_are_hard_and_nobody_is_lost(
         end_one()
     assert fates["served"] + fates["refused"] == len(texts)
     assert not pool.waiting
+
+
+def spoken(pool: Pool, demand: Demand, at: float) -> Endpoint:
+    """Have a text spoken to its end; return by whom."""
+    one = take(pool, demand, at)
+    pool.release(one, Outcome.SUCCEEDED, at + 0.05)
+    return one.endpoint
+
+
+def test_a_voice_is_best_spoken_where_it_is_warm() -> None:
+    """Unless there is more work before it there."""
+    a, b = make_endpoint("a", slots=2), make_endpoint("b", slots=2)
+    pool = speech_pool(a, b)
+    assert spoken(pool, text(30, voice="nova"), 0.0) is a
+    assert spoken(pool, text(30, voice="ash"), 0.1) is a
+    assert take(pool, text(900, voice="nova"), 0.2).endpoint is a
+    assert take(pool, text(30, voice="nova"), 0.2).endpoint is b
+
+
+def test_texts_of_one_affinity_stay_together() -> None:
+    """With whoever spoke the last one, as long as it is no busier than others."""
+    a, b = make_endpoint("a", slots=3), make_endpoint("b", slots=3)
+    pool = speech_pool(a, b)
+    for endpoint in (a, b):
+        other = {a: b, b: a}[endpoint]
+        lease = pool.admit(None, 0.0, frozenset({other}), text(30))
+        assert isinstance(lease, Lease)
+        pool.release(lease, Outcome.SUCCEEDED, 0.05)
+    first = pool.admit(None, 1.0, frozenset({a}), text(30, affinity="call-7"))
+    assert isinstance(first, Lease)
+    pool.release(first, Outcome.SUCCEEDED, 1.05)
+    assert spoken(pool, text(30), 2.0) is a
+    assert spoken(pool, text(30, affinity="call-7"), 3.0) is b
+    take(pool, text(1200, affinity="call-7"), 4.0)
+    assert take(pool, text(30, affinity="call-7"), 4.0).endpoint is a
+
+
+def test_voices_and_affinities_are_bounded() -> None:
+    """Whoever makes them up."""
+    a = make_endpoint("a", slots=2)
+    pool = speech_pool(a)
+    for number in range(CALLERS + 5):
+        spoken(pool, text(10, voice=f"voice-{number}", affinity=f"call-{number}"), number * 0.1)
+    assert len(pool._speech._near) == CALLERS  # type: ignore[union-attr]  # noqa: SLF001 - memory has no other door
+    assert len(pool._speech._loads[a].voices) <= VOICES  # type: ignore[union-attr]  # noqa: SLF001
+
+
+def test_an_endpoint_that_has_left_leaves_nothing_behind() -> None:
+    """Also when its last lease ends afterwards."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = speech_pool(a, b)
+    last = take(pool, text(30, affinity="call-7"))
+    pool.remove(last.endpoint, 0.0)
+    pool.release(last, Outcome.SUCCEEDED, 1.0)
+    assert last.endpoint not in pool._speech._loads  # type: ignore[union-attr]  # noqa: SLF001
+    assert pool.inflight == 0
+    take(pool, text(30, affinity="call-7"), 2.0)

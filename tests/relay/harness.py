@@ -191,7 +191,11 @@ def make_pool(
 
 @asynccontextmanager
 async def front(
-    *pools: Pool, settings: RelaySettings | None = None, allow: Networks = EVERYBODY, trusted: Networks = EVERYBODY
+    *pools: Pool,
+    settings: RelaySettings | None = None,
+    allow: Networks = EVERYBODY,
+    trusted: Networks = EVERYBODY,
+    explains: bool = False,
 ) -> AsyncIterator[Front]:
     """Serve pools as the tiers of one door."""
     lines: list[SimpleNamespace] = []
@@ -215,7 +219,17 @@ async def front(
         stats = ListenerStats("door", "door")
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
         supplier = Speaking() if any(pool.settings.kind == "speech" for pool in pools) else Fetch
-        door = Door("door", tiers, pages, allow, trusted, stats, supplier=supplier, reads_ahead=supplier is not Fetch)
+        door = Door(
+            "door",
+            tiers,
+            pages,
+            allow,
+            trusted,
+            stats,
+            supplier=supplier,
+            reads_ahead=supplier is not Fetch,
+            explains=explains,
+        )
         server = await loop.create_server(lambda: Downstream(relay, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)
         sweeper = group.create_task(relay.run())
         made = Front(relay, door, list(pools), server.sockets[0].getsockname()[1], lines)

@@ -52,6 +52,15 @@ def test_a_trusted_caller_says_who_it_is_and_how_soon() -> None:
     assert demand().caller == "10.0.0.1"
 
 
+def test_what_is_to_be_spoken_together_says_so() -> None:
+    """In a field, or else in the body."""
+    body = b'{"input":"Good morning.","affinity":"call-7"}'
+    assert demand(body).affinity == "call-7"
+    assert demand(body, b"X-Sovren-Affinity: call-8\r\n").affinity == "call-8"
+    assert demand(b'{"input":"x","affinity":7}').affinity == ""
+    assert demand(b"", b"X-Sovren-Affinity: call-8\r\n", trusted=False).affinity == "call-8"
+
+
 def test_from_elsewhere_only_a_lower_priority_is_believed() -> None:
     """Nobody makes himself more important, or somebody else."""
     told = b"X-Sovren-Caller: portal\r\nX-Sovren-Deadline-Ms: 1\r\nX-Sovren-Priority: "
