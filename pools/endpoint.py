@@ -43,6 +43,8 @@ class Endpoint:
     returned_at: float = -inf
     # Back from an ejection, but not yet seen to succeed.
     probation: bool = False
+    # Leases that were open when it returned.
+    older: int = 0
     # How much more it is to have than one of weight 1.
     weight: float = 1.0
 
@@ -57,9 +59,12 @@ class Endpoint:
         return self.health.healthy and self.enabled and not self.outlier.ejected and not self.absent
 
     def refit(self, now: float) -> None:
-        """Set the limit anew: after a return it grows from one to all slots in 30 s; on probation it is one."""
+        """Set the limit anew: after a return it grows from one to all slots in 30 s; on probation it is one.
+
+        Leases that are older than the return are beside that: a call of an hour keeps nobody out.
+        """
         grown = 1 + int((now - self.returned_at) / SLOW_START_S * self.slots) if self.returned_at > -inf else self.slots
-        self.limit = 1 if self.probation else min(self.slots, grown)
+        self.limit = min(self.slots, self.older + (1 if self.probation else grown))
 
     @property
     def usable_in_panic(self) -> bool:

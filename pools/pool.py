@@ -40,6 +40,8 @@ class Pool:
         # Since when it has an endpoint again that is ready, and whether it ever had one.
         self.returned_at = -inf
         self._served = False
+        # Whether DNS has been asked for endpoints, where it is to be asked.
+        self.discovered = settings.dns is None
         # Kept, not asked for at each request: readiness changes seldom, and only through this class.
         self._ready: list[Endpoint] = []
 
@@ -61,7 +63,7 @@ class Pool:
     @property
     def probed(self) -> bool:
         """Whether the first round of probes is over."""
-        return all(endpoint.absent or endpoint.health.probed for endpoint in self.endpoints)
+        return self.discovered and all(endpoint.absent or endpoint.health.probed for endpoint in self.endpoints)
 
     def can_serve(self, tried: frozenset[Endpoint]) -> bool:
         """Whether an endpoint is ready that is not among those tried."""
@@ -154,8 +156,8 @@ class Pool:
         return self._settle(now)
 
     def join(self, endpoint: Endpoint) -> None:
-        """Take in an endpoint; it serves after its first good probe."""
-        endpoint.returning = True
+        """Take in an endpoint; it serves after its first good probe, slowly at first where others are ready."""
+        endpoint.returning = self._served
         self.endpoints.append(endpoint)
 
     def remove(self, endpoint: Endpoint, now: float) -> Sequence[Event]:
@@ -172,6 +174,7 @@ class Pool:
         ended = [endpoint for endpoint in self.endpoints if endpoint.outlier.end(now)]
         for endpoint in ended:
             endpoint.probation = True
+            endpoint.older = endpoint.inflight
         if ended:
             self._refresh(now)
         starting = [endpoint for endpoint in self._ready if endpoint.limit < endpoint.slots]
@@ -215,6 +218,7 @@ class Pool:
                 continue
             # Alone it must take all at once; at the start all come one after the other.
             endpoint.returned_at = now if endpoint.returning and before else -inf
+            endpoint.older = endpoint.inflight
             endpoint.returning = True
             endpoint.refit(now)
         if self._ready and not before:

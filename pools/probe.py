@@ -30,10 +30,11 @@ async def watch(pool: Pool, client: aiohttp.ClientSession, on_probe: OnProbe) ->
     async with asyncio.TaskGroup() as group:
         for endpoint in pool.endpoints:
             if not endpoint.absent:
-                group.create_task(_watch(pool, endpoint, client, on_probe))
+                group.create_task(watch_endpoint(pool, endpoint, client, on_probe))
 
 
-async def _watch(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
+async def watch_endpoint(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
+    """Probe one endpoint until cancelled."""
     while True:
         result = await probe(endpoint, client)
         if result is not None:

@@ -39,13 +39,27 @@ class UpstreamTls(BaseModel):
     name: str = ""
 
 
+class DnsSettings(BaseModel):
+    """Where DNS names a pool's endpoints: addresses (A, AAAA) for a `port`, or services (SRV), which name their own.
+
+    `server` is whom to ask, as `address:port`, instead of the system's servers.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?$")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    server: str = Field(default="", pattern=r"^([0-9.]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})?$")
+
+
 class PoolSettings(BaseModel):
-    """A pool has either endpoints of its own or tiers, which are other pools in order of preference."""
+    """A pool has endpoints of its own, or those that DNS names, or tiers: other pools in order of preference."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     kind: Literal["speech", "generic"] = "generic"
     endpoints: tuple[str, ...] = ()
+    dns: DnsSettings | None = None
     tiers: tuple[str, ...] = ()
     slots: int = Field(default=64, ge=1)
     repeatable: bool = False
@@ -61,8 +75,8 @@ class PoolSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.endpoints) == bool(self.tiers):
-            raise ValueError("a pool has either endpoints or tiers, and at least one of them")
+        if bool(self.endpoints) + bool(self.tiers) + (self.dns is not None) != 1:
+            raise ValueError("a pool has endpoints, dns or tiers, and only one of them")
         if self.interchangeable and self.kind != "speech":
             raise ValueError("only speech can be spoken in parts by interchangeable endpoints")
         return self

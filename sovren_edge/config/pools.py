@@ -32,9 +32,10 @@ def _unknown(sketch: Sketch, path: str, name: str) -> Iterator[Fault]:
 
 
 def _kind_faults(pool: PoolSketch) -> Iterator[Fault]:
-    if pool.written_endpoints == pool.written_tiers:
-        found = "both endpoints and tiers" if pool.written_tiers else "neither endpoints nor tiers"
-        yield Fault(pool.path, found, "either endpoints or tiers, and at least one of them")
+    written = {"endpoints": pool.written_endpoints, "dns": pool.written_dns, "tiers": pool.written_tiers}
+    found = [key for key, there in written.items() if there]
+    if len(found) != 1:
+        yield Fault(pool.path, " and ".join(found) or "none of them", "one of endpoints, dns and tiers")
 
 
 def _endpoint_faults(sketch: Sketch, pool: PoolSketch) -> Iterator[Fault]:

@@ -40,6 +40,7 @@ class PoolSketch:
     tiers: Mapping[int, str]
     written_endpoints: bool
     written_tiers: bool
+    written_dns: bool
 
     @property
     def path(self) -> str:
@@ -103,6 +104,7 @@ def _pool(name: str, table: Table) -> PoolSketch:
         tiers=_texts(table, "tiers"),
         written_endpoints=bool(table.get("endpoints")),
         written_tiers=bool(table.get("tiers")),
+        written_dns="dns" in table,
     )
 
 

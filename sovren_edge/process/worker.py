@@ -7,6 +7,7 @@ import asyncio
 import random
 import resource
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +28,7 @@ from sovren_edge.limits import Descriptors, most_callers
 from sovren_edge.observe.log import LogWriter, Timestamps
 from sovren_edge.process.certificates import load_certificates, upstream_context, watch_certificates
 from sovren_edge.process.doors import Shared, open_door
+from sovren_edge.process.following import Following
 from sovren_edge.process.services import open_services
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Relay
@@ -95,6 +97,10 @@ async def open_worker(
                 await stack.enter_async_context(open_door(listener, sockets[listener.name], shared))
             probes = await stack.enter_async_context(open_client())
             tasks = [group.create_task(watch(pool, probes, relay.observe)) for pool in pools.values()]
+            for pool in pools.values():
+                if pool.settings.dns is not None and not plan.local:
+                    following = Following(relay, probes, group.create_task, log, _tls(plan.pools[pool.name]))
+                    tasks.append(group.create_task(following.run(pool, pool.settings.dns)))
             tasks += [group.create_task(relay.run()), group.create_task(services.watch())]
             tasks.append(group.create_task(watch_certificates(certificates, log)))
             try:
@@ -106,12 +112,16 @@ async def open_worker(
 
 
 def _make_pools(plan: Plan) -> dict[str, Pool]:
-    return {name: _make_pool(resolved) for name, resolved in plan.pools.items() if not resolved.tiers}
+    pools = {name: _make_pool(resolved) for name, resolved in plan.pools.items() if not resolved.tiers}
+    for pool in pools.values():
+        # With --local nobody outside of this machine is asked.
+        pool.discovered |= plan.local
+    return pools
 
 
 def _make_pool(resolved: ResolvedPool) -> Pool:
     settings = resolved.settings
-    tls = upstream_context(resolved) if settings.tls is not None else None
+    tls = _tls(resolved)
     name = settings.tls.name if settings.tls is not None else ""
     endpoints = [
         Endpoint(
@@ -127,6 +137,10 @@ def _make_pool(resolved: ResolvedPool) -> Pool:
         for one in resolved.endpoints
     ]
     return Pool(resolved.name, settings, endpoints, _roll, random.random)
+
+
+def _tls(resolved: ResolvedPool) -> ssl.SSLContext | None:
+    return upstream_context(resolved) if resolved.settings.tls is not None else None
 
 
 def _descriptors(config: Config, pools: Mapping[str, Pool], log: FilteringBoundLogger) -> Descriptors:

@@ -20,9 +20,10 @@ class AudioError(ValueError):
 
 
 class Track(Protocol):
-    """Reads one part; `form` is what two parts must have in common, empty before it is known."""
+    """Reads one part of a `kind`; `form` is what two parts must have in common, empty before it is known."""
 
     form: bytes
+    kind: str
 
     @property
     def seconds(self) -> float:
@@ -53,6 +54,8 @@ def open_track(media_type: bytes, beginning: bytes) -> Track:
 class PcmTrack:
     """Bare samples; nothing in them says what they are."""
 
+    kind = "pcm"
+
     def __init__(self, media_type: bytes) -> None:
         self.form = media_type
         self._bytes = 0
@@ -79,6 +82,8 @@ class PcmTrack:
 
 class WavTrack:
     """A RIFF header, then samples: as many as the header says, or all that come where it says nothing."""
+
+    kind = "wav"
 
     def __init__(self) -> None:
         self.form = b""
@@ -166,6 +171,8 @@ def _read_frame(header: bytes) -> tuple[int, float, bytes]:
 
 class Mp3Track:
     """Frames of MPEG layer III, maybe between tags."""
+
+    kind = "mp3"
 
     def __init__(self) -> None:
         self.form = b""

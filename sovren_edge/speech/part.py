@@ -40,9 +40,9 @@ class Part:
 
     def __init__(
         self, relay: "Relay", door: "Door", whole: Whole, asked: Taker, *, request: "RequestHead", body: bytes,
-        demand: Demand, now: float,
+        demand: Demand, wanted: str, now: float,
     ) -> None:  # fmt: skip
-        """Speak `body` in the place of what was `asked`."""
+        """Speak `body` in the place of what was `asked`; `wanted` names its form, if the caller does."""
         self.request, self.request_id, self.caller, self.started_at = request, asked.request_id, asked.caller, now
         self.request_body = RequestBody(request, len(body))
         self.request_body.take_whole(body)
@@ -60,6 +60,7 @@ class Part:
         self._repeats = 0
         self._status = 0
         self._wrong = ""
+        self._wanted = wanted
         self._beginning = b""
         self._sound: list[bytes] = []
         self._passed = self._skip = self._size = 0
@@ -101,6 +102,8 @@ class Part:
             self._whole.lost(reason, now)
             return
         self._repeats += 1
+        # Of a wrong form it may be known before it has ended.
+        self._fetch.stop(Outcome.FAILED, now)
         pool.budget.spend(now)
         self._relay.stats_of(pool).parts_repeated += 1
         self._status, self._wrong, self._beginning, self._sound = 0, "", b"", []
@@ -169,6 +172,8 @@ class Part:
             if len(piece) < 4:  # noqa: PLR2004 - what a form is known by
                 return
             self.track = open_track(self.media_type, piece)
+            if self._wanted not in {"", self.track.kind}:
+                raise AudioError(f"it is {self.track.kind} and not {self._wanted}")
         sound = self.track.feed(piece)
         if self._skip:
             skipped = min(self._skip, len(sound))

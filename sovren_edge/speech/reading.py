@@ -53,10 +53,16 @@ class Spoken(NamedTuple):
         return affinity[:LONGEST_NAME] if isinstance(affinity, str) else ""
 
     @property
+    def form(self) -> str:
+        """The audio format that is named; empty where none is."""
+        form = self.members.get("response_format")
+        return form if isinstance(form, str) else ""
+
+    @property
     def divisible(self) -> bool:
         """Whether an answer made of several would be of the same form."""
-        wanted = self.members.get("response_format") or "mp3"
-        return isinstance(wanted, str) and wanted in JOINABLE and self.members.get("stream_format", "audio") == "audio"
+        named = self.members.get("response_format", "")
+        return (not named or self.form in JOINABLE) and self.members.get("stream_format", "audio") == "audio"
 
     def body(self, text: str) -> bytes:
         """Return the same request for another text."""

@@ -144,7 +144,7 @@ class Scatter:
         demand = self._demand._replace(characters=len(text) / self._spoken.pace, first=None, due=due)
         part = Part(
             self._relay, self._door, self, self._taker,
-            request=self._request, body=self._spoken.body(text), demand=demand, now=now,
+            request=self._request, body=self._spoken.body(text), demand=demand, wanted=self._spoken.form, now=now,
         )  # fmt: skip
         self._parts.append(part)
         self._relay.stats_of(self._door.tiers.pools[0]).parts += 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pools.settings import PoolSettings, ProbeSettings, QueueSettings
+from pools.settings import DnsSettings, PoolSettings, ProbeSettings, QueueSettings
 from sovren_edge.config.model import (
     BalanceListener,
     ConfigFile,
@@ -28,6 +28,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("[relay]", RelaySettings),
     ("[database]", DatabaseSettings),
     ("[pools.NAME]", PoolSettings),
+    ("[pools.NAME.dns]", DnsSettings),
     ("[pools.NAME.probe]", ProbeSettings),
     ("[pools.NAME.queue]", QueueSettings),
     ("[listeners.NAME]", BalanceListener),

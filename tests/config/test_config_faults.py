@@ -86,7 +86,7 @@ edge.drian_s: an unknown key | backlog, bind, connections, connections_per_addre
 log.level: "warn" | "debug", "error", "info" or "warning" | did you mean warning?
 pools.a.kind: "speach" | "generic" or "speech" | did you mean speech?
 pools.a.slots: 0 | greater than or equal to 1 |
-pools.d: an empty table | a pool has either endpoints or tiers, and at least one of them |
+pools.d: an empty table | a pool has endpoints, dns or tiers, and only one of them |
 pools.e.slots: "many" | a valid integer |
 listeners.two.kind: "balanced" | "balance", "gateway", "handler" or "status" | did you mean balance?
 listeners.three.port: nothing | a value: this key is required |
@@ -113,7 +113,7 @@ pools.c.endpoints.4: "x" | host:port or node:port \
 | an endpoint is a host or node and a port, as in g367:8100, 10.0.0.1:80 or [::1]:80
 pools.c.endpoints.5: "1.2.3.4:99999" | host:port or node:port | a port is a number from 1 to 65535
 pools.c.endpoints.6: "300.1.1.1:80" | host:port or node:port | '300.1.1.1' does not appear to be an IPv4 or IPv6 address
-pools.e: both endpoints and tiers | either endpoints or tiers, and at least one of them |
+pools.e: endpoints and tiers | one of endpoints, dns and tiers |
 pools.e.tiers.1: "c" | each of its tiers once | pools.e.tiers.0 is the same
 pools.a.tiers: a → b → a | tiers that end in pools with endpoints | a pool contains itself
 pools.c.endpoints.1: "g367:8090" | an address that is not the edge's own \

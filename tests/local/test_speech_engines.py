@@ -265,14 +265,7 @@ def mp3(_head: bytes, _body: bytes) -> bytes:
     return response((b"\xff\xf3\xa4\xc4" + bytes(284)) * 42, media_type="audio/mpeg")
 
 
-FIRST_DECIDES = pytest.mark.xfail(
-    strict=True, reason="part.py does not compare what comes with the form that was asked for: the first part decides"
-)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "place"), [(ogg, 0), (ogg, 1), (fast_wav, 1), (mp3, 1), pytest.param(mp3, 0, marks=FIRST_DECIDES)]
-)
+@pytest.mark.parametrize(("wrong", "place"), [(ogg, 0), (ogg, 1), (fast_wav, 1), (mp3, 1), (mp3, 0)])
 async def test_an_endpoint_that_answers_in_a_wrong_form_is_not_heard(
     engines: list[Engine], originals: dict[str, bytes], wrong: Callable[[bytes, bytes], bytes], place: int
 ) -> None:
@@ -286,6 +279,41 @@ async def test_an_endpoint_that_answers_in_a_wrong_form_is_not_heard(
             assert samples(answer, "wav") == originals[LONG]
             await expect_rest(edge, 1)
             assert edge.relay.stats_of(pool).parts_repeated >= len(odd.requests)
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "goes_on"),
+    [(False, True), (True, True), (True, False)],
+)
+async def test_the_rest_of_what_comes_in_a_wrong_form_is_not_waited_for(
+    engines: list[Engine], originals: dict[str, bytes], *, deterministic: bool, goes_on: bool
+) -> None:
+    """An endpoint that still speaks when its form is seen to be another one is no longer heard; its slot is free."""
+    refused = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        whole = fast_wav(*await read_request(reader))
+        writer.write(whole[: len(whole) // 2])
+        if goes_on:
+            await refused.wait()
+            writer.write(whole[len(whole) // 2 :])
+            await writer.drain()
+        await reader.read()
+
+    async with backend(raw=serve) as odd:
+        first, *others = [engine.port for engine in engines]
+        pool = pool_of([first, odd.port, *others], deterministic=deterministic)
+        async with front(pool) as edge:
+            stats = edge.relay.stats_of(pool)
+            (call,) = sent(edge, [LONG], "wav")
+            if not deterministic:
+                # Nothing of a part is looked at before all of it is there.
+                refused.set()
+            await eventually(lambda: stats.parts_repeated)
+            refused.set()
+            assert samples(await call, "wav") == originals[LONG]
+            assert [endpoint.inflight for endpoint in pool.endpoints] == [0] * len(pool.endpoints)
+            await expect_rest(edge, 1)
 
 
 async def test_a_text_that_began_at_another_rate_is_broken_off_rather_than_mixed(engines: list[Engine]) -> None:

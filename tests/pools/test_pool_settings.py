@@ -6,10 +6,12 @@ from pydantic import ValidationError
 from pools.settings import PoolSettings, ProbeSettings
 
 
-@pytest.mark.parametrize("table", [{}, {"endpoints": ("a:1",), "tiers": ("b",)}])
-def test_a_pool_has_endpoints_or_tiers(table: dict[str, tuple[str, ...]]) -> None:
+@pytest.mark.parametrize(
+    "table", [{}, {"endpoints": ("a:1",), "tiers": ("b",)}, {"dns": {"name": "a.b"}, "tiers": ("b",)}]
+)
+def test_a_pool_has_endpoints_or_dns_or_tiers(table: dict[str, object]) -> None:
     """Never both, never neither."""
-    with pytest.raises(ValidationError, match="either endpoints or tiers"):
+    with pytest.raises(ValidationError, match="only one of them"):
         PoolSettings.model_validate(table)
 
 

@@ -10,8 +10,9 @@ import pytest
 from harness import Backend, Front, backend, eventually, front, make_pool, read_request
 from test_tunnel import OFFER, SWITCH
 
+from pools.admission import Lease, Outcome
 from pools.health import ProbeResult
-from pools.pool import Pool
+from pools.outlier import BASE_S, CONSECUTIVE_ERRORS
 from pools.tiers import FAIL_BACK_S
 
 NAMES = ("primary", "secondary", "tertiary")
@@ -55,17 +56,29 @@ class Call:
 
 @dataclass
 class Voila:
-    """A door with its three tiers, the endpoint of each, and a clock of its own."""
+    """A door with its three tiers, the endpoint of each, and a clock of its own.
+
+    While `refusing`, the primary closes the connections of new calls.
+    """
 
     edge: Front
     backends: list[Backend]
     clock: Clock
+    refusing: asyncio.Event
 
     def see(self, tier: int, *results: ProbeResult) -> None:
         """Have a tier's endpoint probed."""
         pool = self.edge.pools[tier]
         for result in results:
             self.edge.relay.observe(pool, pool.endpoints[0], result)
+
+    def fail(self, tier: int, times: int) -> None:
+        """Have a tier's endpoint answer with errors, one after the other."""
+        pool = self.edge.pools[tier]
+        for _ in range(times):
+            lease = pool.admit("somebody", self.clock())
+            assert isinstance(lease, Lease)
+            self.edge.relay.release(lease, Outcome.FAILED, self.clock())
 
     @property
     def inflight(self) -> list[int]:
@@ -88,11 +101,13 @@ class Voila:
 
 
 @asynccontextmanager
-async def named_echo(name: str) -> AsyncIterator[Backend]:
-    """Switch, say a name, and send back what comes until it ends."""
+async def named_echo(name: str, refusing: asyncio.Event) -> AsyncIterator[Backend]:
+    """Switch, say a name, and send back what comes until it ends; the primary closes instead while `refusing`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         one.requests.append(await read_request(reader))
+        if refusing.is_set() and name == NAMES[PRIMARY]:
+            return
         writer.write(SWITCH + name.encode() + b"\n")
         while data := await reader.read(65536):
             writer.write(data)
@@ -107,14 +122,14 @@ async def named_echo(name: str) -> AsyncIterator[Backend]:
 async def voila(slots: int = 64) -> AsyncIterator[Voila]:
     """Serve three generic pools of one endpoint each as the tiers of a door."""
     async with AsyncExitStack() as stack:
-        backends = [await stack.enter_async_context(named_echo(name)) for name in NAMES]
-        pools: list[Pool] = [
-            make_pool(f"voila-{name}", [one.port], slots=slots) for name, one in zip(NAMES, backends, strict=True)
-        ]
+        refusing = asyncio.Event()
+        backends = [await stack.enter_async_context(named_echo(name, refusing)) for name in NAMES]
+        named = zip(NAMES, backends, strict=True)
+        pools = [make_pool(f"voila-{name}", [one.port], slots=slots) for name, one in named]
         edge = await stack.enter_async_context(front(*pools))
         clock = Clock(edge.relay.now)
         edge.relay.now = edge.relay.connections.now = clock
-        yield Voila(edge, backends, clock)
+        yield Voila(edge, backends, clock, refusing)
 
 
 async def end(made: Voila, *calls: Call) -> None:
@@ -250,7 +265,7 @@ async def test_calls_go_on_when_no_tier_is_ready() -> None:
 
 
 async def test_readiness_may_come_and_go_over_a_call_s_head() -> None:
-    """It never notices: neither a flip of its own tier, nor of another one, nor an ejection, moves or cuts it."""
+    """It never notices: neither a flip of its own tier nor of another one moves or cuts it, however often."""
     async with voila() as made:
         calls = [await made.call()]
         made.see(PRIMARY, ProbeResult.REFUSED)
@@ -265,6 +280,51 @@ async def test_readiness_may_come_and_go_over_a_call_s_head() -> None:
         assert made.connected == [1, 1, 0]
         assert [one.connections for one in made.backends] == [1, 1, 0]
         await end(made, *calls)
+
+
+async def test_an_ejected_primary_keeps_the_calls_that_it_has() -> None:
+    """Errors in a row send new ones to the secondary, until it has been back from that for ten seconds."""
+    async with voila() as made:
+        calls = [await made.call()]
+        made.fail(PRIMARY, CONSECUTIVE_ERRORS)
+        assert not made.edge.pools[PRIMARY].ready
+        calls.append(await made.call())
+        made.clock.ahead_s += 2 * BASE_S
+        made.edge.relay.sweep()
+        assert made.edge.pools[PRIMARY].ready
+        calls.append(await made.call())
+        assert [call.tier for call in calls] == ["primary", "secondary", "secondary"]
+        await end(made, *calls)
+
+
+async def test_a_primary_back_from_an_ejection_lets_nobody_wait_for_an_older_call_to_end() -> None:
+    """A call that has outlasted the ejection says nothing about it; whoever calls is taken at once, by some tier."""
+    async with voila() as made:
+        older = await made.call()
+        made.fail(PRIMARY, CONSECUTIVE_ERRORS)
+        made.clock.ahead_s += 2 * BASE_S
+        made.edge.relay.sweep()
+        made.clock.ahead_s += FAIL_BACK_S
+        newer = asyncio.create_task(made.call())
+        await eventually(lambda: newer.done() or made.edge.pools[PRIMARY].waiting)
+        waits = made.edge.pools[PRIMARY].waiting
+        await older.hang_up()
+        await (await newer).hang_up()
+        await eventually(lambda: len(made.edge.lines) == 2)
+        assert not waits, "while 63 slots of the primary and 64 of the secondary are free"
+
+
+async def test_a_primary_that_breaks_off_before_it_has_taken_a_call_costs_it_nothing() -> None:
+    """The secondary takes it instead, and those that the primary has go on there."""
+    async with voila() as made:
+        calls = [await made.call()]
+        made.refusing.set()
+        calls.append(await made.call())
+        made.refusing.clear()
+        calls.append(await made.call())
+        assert [call.tier for call in calls] == ["primary", "secondary", "primary"]
+        await end(made, *calls)
+        assert [line.attempts for line in made.edge.lines] == [1, 2, 1]
 
 
 async def test_a_primary_that_refuses_a_call_costs_it_nothing() -> None:

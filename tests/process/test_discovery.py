@@ -1,0 +1,220 @@
+"""Endpoints that DNS names: a real server on loopback, which a test changes as it likes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+import structlog
+from harness import Front, backend, eventually, front
+from structlog.testing import CapturingLogger
+from test_relay import GET, OK
+
+from pools.discovery import Found, LookupFailedError, follow, look_up, make_resolver
+from pools.pool import Pool
+from pools.probe import open_client
+from pools.settings import DnsSettings, PoolSettings, ProbeSettings
+from sovren_edge.process.following import Following
+
+NAME = "tts.example.com"
+SERVICE = "_tts._tcp.example.com"
+
+
+@dataclass
+class Names(asyncio.DatagramProtocol):
+    """A name server: `records` are texts by name and kind; what it has no records for does not exist."""
+
+    records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    ttl: int = 0
+    silent: bool = False
+    rcode: dns.rcode.Rcode = dns.rcode.NOERROR
+    asked: list[str] = field(default_factory=list)
+    port: int = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Answer a question."""
+        query = dns.message.from_wire(data)
+        (question,) = query.question
+        name = question.name.to_text()
+        kind = dns.rdatatype.to_text(question.rdtype)
+        self.asked.append(f"{name} {kind}")
+        if self.silent:
+            return
+        answer = dns.message.make_response(query)
+        answer.flags |= dns.flags.RA
+        texts = self.records.get((name.rstrip("."), kind), [])
+        if texts:
+            answer.answer.append(dns.rrset.from_text_list(question.name, self.ttl, "IN", kind, texts))
+        elif not any(known == name.rstrip(".") for known, _ in self.records):
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+        if self.rcode:
+            answer.set_rcode(self.rcode)
+        self.transport.sendto(answer.to_wire(), addr)
+
+    def settings(self, name: str = NAME, port: int | None = 8100) -> DnsSettings:
+        """Return settings that ask here."""
+        return DnsSettings(name=name, port=port, server=f"127.0.0.1:{self.port}")
+
+
+@pytest.fixture
+async def names() -> AsyncIterator[Names]:
+    """Serve names on a free port."""
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(Names, ("127.0.0.1", 0))
+    server.port = transport.get_extra_info("sockname")[1]
+    yield server
+    transport.close()
+
+
+async def found(names: Names, name: str = NAME, port: int | None = 8100) -> tuple[set[Found], float]:
+    """Look a name up once."""
+    settings = names.settings(name, port)
+    addresses, ttl_s = await look_up(settings, make_resolver(settings))
+    return set(addresses), ttl_s
+
+
+async def test_a_name_has_addresses_of_both_kinds(names: Names) -> None:
+    """For as long as the answer says, within bounds."""
+    names.records = {(NAME, "A"): ["10.0.0.1", "10.0.0.2"], (NAME, "AAAA"): ["2001:db8::1"]}
+    names.ttl = 60
+    expected = {Found("10.0.0.1", 8100), Found("10.0.0.2", 8100), Found("2001:db8::1", 8100)}
+    assert await found(names) == (expected, 60.0)
+    names.ttl = 0
+    assert (await found(names))[1] == 1.0
+    names.ttl = 100_000
+    assert (await found(names))[1] == 300.0
+    assert all(question.startswith(f"{NAME}. ") for question in names.asked), "no search domain is tried"
+
+
+async def test_a_service_names_ports_and_weights(names: Names) -> None:
+    """Of the best priority alone."""
+    names.records = {
+        (SERVICE, "SRV"): ["10 10 8100 a.example.com.", "10 5 8101 b.example.com.", "20 50 8102 c.example.com."],
+        ("a.example.com", "A"): ["10.0.0.1"],
+        ("b.example.com", "A"): ["10.0.0.2"],
+        ("c.example.com", "A"): ["10.0.0.3"],
+    }
+    assert (await found(names, SERVICE, None))[0] == {Found("10.0.0.1", 8100, 1.0), Found("10.0.0.2", 8101, 0.5)}
+
+
+async def test_a_name_that_does_not_exist_names_nobody(names: Names) -> None:
+    """That is an answer; what is none is a failure."""
+    assert (await found(names))[0] == set()
+    assert (await found(names, SERVICE, None))[0] == set()
+    names.rcode = dns.rcode.SERVFAIL
+    with pytest.raises(LookupFailedError):
+        await found(names)
+
+
+@dataclass
+class Clock:
+    """Time that a test moves."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        """Return it."""
+        return self.seconds
+
+
+@asynccontextmanager
+async def following(names: Names, port: int, log: CapturingLogger) -> AsyncIterator[tuple[Front, Pool, Clock]]:
+    """Follow a name in front of whoever answers at its addresses."""
+    settings = PoolSettings(
+        kind="speech", slots=2, dns=names.settings(port=port), probe=ProbeSettings(path="/", interval_s=0.05)
+    )
+    pool = Pool("tts", settings, (), roll=lambda _n: 0, jitter=lambda: 0.5)
+    clock = Clock()
+    async with front(pool) as made, open_client() as probes, asyncio.TaskGroup() as group:
+        bound = structlog.wrap_logger(log, processors=[])
+        one = Following(made.relay, probes, group.create_task, bound, None)
+        one.now = clock
+        task = group.create_task(one.run(pool, names.settings(port=port)))
+        try:
+            yield made, pool, clock
+        finally:
+            task.cancel()
+
+
+def events(log: CapturingLogger) -> list[str]:
+    """Return what was logged."""
+    return [str(call.kwargs["event"]) for call in log.calls]
+
+
+def ready(pool: Pool) -> set[str]:
+    """Return who is ready."""
+    return {endpoint.name for endpoint in pool.endpoints if endpoint.ready}
+
+
+async def test_endpoints_join_and_leave_as_dns_says(names: Names) -> None:
+    """Who leaves ends its open requests first, and gets no new ones."""
+    gate, log = asyncio.Event(), CapturingLogger()
+
+    async def answer(head: bytes, _body: bytes) -> bytes:
+        if b"GET /a" in head:
+            await gate.wait()
+        return OK
+
+    async with backend(answer) as one:
+        names.records = {(NAME, "A"): ["127.0.0.1"]}
+        async with following(names, one.port, log) as (made, pool, clock):
+            first = f"tts-127.0.0.1:{one.port}"
+            await eventually(lambda: ready(pool) == {first})
+            assert pool.probed
+            call = asyncio.ensure_future(made.call(GET))
+            await eventually(lambda: pool.inflight == 1)
+            names.records = {(NAME, "A"): ["127.0.0.2"]}
+            clock.seconds += 2.0
+            await eventually(lambda: "endpoint_leaving" in events(log))
+            assert first not in ready(pool)
+            assert pool.inflight == 1
+            names.records = {(NAME, "A"): ["127.0.0.1", "127.0.0.2"]}
+            clock.seconds += 2.0
+            await eventually(lambda: first in ready(pool))
+            names.records = {(NAME, "A"): ["127.0.0.2"]}
+            clock.seconds += 2.0
+            await eventually(lambda: first not in ready(pool))
+            gate.set()
+            assert (await call).endswith(b"hello")
+            await eventually(lambda: [each.name for each in pool.endpoints] == [f"tts-127.0.0.2:{one.port}"])
+            assert list(made.relay.stats_of(pool).endpoints) == [f"tts-127.0.0.2:{one.port}"]
+            assert events(log)[-1] == "endpoint_left"
+
+
+@pytest.mark.parametrize("outage", ["servfail", "nobody"])
+async def test_an_outage_removes_nobody(names: Names, outage: str) -> None:
+    """Nor does an answer that names nobody; it is told once."""
+    log = CapturingLogger()
+    async with backend(lambda _h, _b: OK) as one:
+        names.records = {(NAME, "A"): ["127.0.0.1"]}
+        async with following(names, one.port, log) as (made, pool, clock):
+            await eventually(lambda: ready(pool))
+            names.rcode = dns.rcode.SERVFAIL if outage == "servfail" else dns.rcode.NOERROR
+            names.records = {} if outage == "nobody" else names.records
+            enough = len(names.asked) + 6
+
+            def asked_enough() -> bool:
+                clock.seconds += 1.0
+                return len(names.asked) >= enough
+
+            await eventually(asked_enough, 15.0)
+            assert (await made.call(GET)).endswith(b"hello")
+            await eventually(lambda: "discovery_failed" in events(log))
+            assert events(log).count("discovery_failed") == 1
+
+
+async def test_before_dns_has_been_asked_nothing_is_known(names: Names) -> None:
+    """The first round of probes is not over."""
+    pool = Pool("tts", PoolSettings(dns=names.settings()), (), lambda _n: 0, float)
+    assert not pool.probed
+    assert callable(follow)
