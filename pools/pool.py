@@ -99,6 +99,24 @@ class Pool:
         endpoint = least_inflight(usable, self._roll)
         return None if endpoint is None else self._lease(endpoint, demand, now)
 
+    @property
+    def hedges(self) -> bool:
+        """Whether a second attempt may begin beside a slow first one at all."""
+        return self._speech is not None and self.settings.repeatable
+
+    def may_hedge(self, lease: Lease, now: float) -> bool:
+        """Whether a second attempt is due beside this one, and count it if so.
+
+        It is when the first byte is later than 95 of 100 would be, nobody waits, and somebody else has nothing to do.
+        """
+        return (
+            self._speech is not None
+            and not self._queue
+            and self._speech.is_late(lease, now)
+            and any(not one.inflight and one.free for one in self._ready if one is not lease.endpoint)
+            and self.budget.take_hedge(now)
+        )
+
     def leave(self, waiter: Waiter) -> None:
         """Give up a place in the queue."""
         self._queue.pop(waiter, None)

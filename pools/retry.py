@@ -7,17 +7,19 @@ from math import exp
 
 SHARE = 0.2
 LEAST = 3
+HEDGE_SHARE = 0.05
 WINDOW_S = 10.0
 
 
 class RetryBudget:
     """Counts requests and repeats, both fading with time."""
 
-    __slots__ = ("_faded_at", "_repeats", "requests")
+    __slots__ = ("_faded_at", "_hedges", "_repeats", "requests")
 
     def __init__(self) -> None:
         self.requests = 0.0
         self._repeats = 0.0
+        self._hedges = 0.0
         self._faded_at: float | None = None
 
     def take(self, now: float) -> bool:
@@ -26,6 +28,14 @@ class RetryBudget:
         if self._repeats + 1 > max(LEAST, SHARE * self.requests):
             return False
         self._repeats += 1
+        return True
+
+    def take_hedge(self, now: float) -> bool:
+        """Return whether one more second attempt is within its own budget of a twentieth, and count it if so."""
+        self.fade(now)
+        if self._hedges + 1 > HEDGE_SHARE * self.requests:
+            return False
+        self._hedges += 1
         return True
 
     def spend(self, now: float) -> None:
@@ -41,4 +51,5 @@ class RetryBudget:
             factor = exp((self._faded_at - now) / WINDOW_S)
             self.requests *= factor
             self._repeats *= factor
+            self._hedges *= factor
             self._faded_at = now

@@ -67,7 +67,7 @@ class PoolSettings(BaseModel):
     deterministic: bool = False
     coalesce: bool = True
     keep_bytes: int = Field(default=0, ge=0)
-    overdue_s: float = Field(default=0.4, ge=0)
+    overdue_s: float = Field(default=0.8, ge=0)
     local: Literal["speech"] | None = None
     tls: UpstreamTls | None = None
     probe: ProbeSettings = ProbeSettings()

@@ -14,15 +14,20 @@ from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll
 from pools.demand import Demand, Priority
 from pools.endpoint import Endpoint
-from pools.estimate import VOICES, Estimates
+from pools.estimate import LEAST_S, VOICES, Estimates, Line
 
 # How much earlier or later than others a class stands in the queue.
-SHIFT_S = {Priority.INTERACTIVE: -0.5, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
+SHIFT_S = {Priority.INTERACTIVE: -1.0, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
+# For so many times its own length a text lets others go first.
+PATIENCE = 4.0
 # What is seen of an endpoint fades by this time constant; so does whoever has asked for something.
 FADE_S = 10.0
 # What each error of the last seconds counts for: as if so much more work were before it.
 ERROR_S = 1.0
 CALLERS = 10_000
+# Nobody is hedged sooner; nor is anybody believed to be later by more than so many times.
+LEAST_LATE_S, MOST_LATE = 0.1, 20.0
+LATE_STEP = 0.1
 # What a voice that an endpoint has not used yet counts for, and so an endpoint that did not speak the text before.
 COLD_S = 0.05
 # Who has been seen so lately need not be seen again.
@@ -103,7 +108,7 @@ class Load:
 
 
 class Speech:
-    """Shortest first, but nobody for long behind others, and nobody with more than a share while others wait."""
+    """The shorter before the longer, nobody overtaken for ever, and nobody with more than a share while others wait."""
 
     def __init__(self, overdue_s: float, roll: Roll, *, in_parts: bool = False) -> None:
         """`in_parts`: of a text that may be spoken in parts, only the first one is asked for at first."""
@@ -118,6 +123,9 @@ class Speech:
         # Who spoke last for each affinity, the oldest first.
         self._near: dict[str, Endpoint] = {}
         self._least_s = 0.0
+        # Seconds to first audio by length, and how many times that the latest twentieth takes.
+        self._firsts = Line()
+        self._late = 3.0
 
     def estimate_s(self, demand: Demand, endpoint: str = "") -> float:
         """Return what a text will cost at an endpoint, or at any."""
@@ -163,15 +171,14 @@ class Speech:
         return sorted(waiters, key=place)
 
     def _place(self, waiter: Waiter, now: float) -> tuple[int, float]:
-        """Return the group and the place in it: 0 who would hear silence, 1 the overdue, 2 all others."""
+        """Return the group, 0 for who would hear silence and 1 for all others, and the time by which to begin."""
         if waiter.demand.due is not None:
-            spare_s = waiter.demand.due - waiter.estimate_s - now
-            return (0 if spare_s < URGENT_S else 2), spare_s
-        shift_s = SHIFT_S[waiter.demand.priority]
-        # A class may put off when somebody is overdue, but makes nobody overdue who has just come.
-        if now - waiter.since - max(shift_s, 0.0) >= self._overdue_s:
-            return 1, waiter.since + shift_s
-        return 2, waiter.estimate_s + shift_s
+            begin_at = waiter.demand.due - waiter.estimate_s
+            return (0 if begin_at - now < URGENT_S else 1), begin_at - self._overdue_s
+        # A short text goes before longer ones that have not waited much longer, and nobody is overtaken for ever: not
+        # by those who come `overdue_s` later, however short they are.
+        patience_s = min(self._overdue_s, PATIENCE * waiter.estimate_s)
+        return 1, waiter.since + SHIFT_S[waiter.demand.priority] + patience_s
 
     def refuse(
         self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float
@@ -206,8 +213,30 @@ class Speech:
         self._inflight[lease.demand.caller] += 1
         self._see(lease.demand.caller, now)
 
+    def is_late(self, lease: Lease, now: float) -> bool:
+        """Whether a lease's first audio comes later than that of 95 of 100."""
+        return now - lease.since > max(LEAST_LATE_S, self._late * self._first_s(lease.demand))
+
+    def _first_s(self, demand: Demand) -> float:
+        """Return the seconds to first audio that are usual for a text."""
+        characters = self._characters(demand)
+        if not self._firsts.weight or characters is None:
+            return self.estimate_s(demand)
+        return max(self._firsts.seconds(characters), LEAST_S)
+
+    def _learn_first(self, demand: Demand, seconds: float) -> None:
+        """Learn how long first audio takes, and how much longer the latest twentieth of it."""
+        characters = self._characters(demand)
+        if characters is None:
+            return
+        late = seconds > self._late * self._first_s(demand)
+        # Twenty times as fast up as down: at rest, one of twenty is later.
+        self._late = min(max(self._late * (1 + LATE_STEP * (0.95 if late else -0.05)), 1.0), MOST_LATE)
+        self._firsts.observe(characters, seconds)
+
     def spoke(self, lease: Lease, now: float) -> None:
         """Take note of a lease's first audio."""
+        self._learn_first(lease.demand, now - lease.since)
         self._loads[lease.endpoint].spoke(now - lease.since, now)
 
     def released(self, lease: Lease, outcome: Outcome, now: float) -> None:

@@ -112,6 +112,9 @@ def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
         ((p.name, reason), count) for p in pools for reason, count in p.stats.refusals.items()
     ])  # fmt: skip
     yield _counter("pool_retries", "Requests sent again.", ("pool",), [((p.name,), p.stats.retries) for p in pools])
+    yield _counter("pool_hedges", "Second attempts beside slow ones.", ("pool",), [
+        ((p.name,), p.stats.hedges) for p in pools
+    ])  # fmt: skip
     yield _counter("pool_coalesced", "Requests that got the answer to an equal one that was in flight.", ("pool",), [
         ((p.name,), p.stats.coalesced) for p in pools
     ])  # fmt: skip

@@ -105,6 +105,8 @@ class PoolStats:
         self.estimate_error = Histogram()
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.retries = 0
+        # Second attempts beside slow first ones.
+        self.hedges = 0
         # Requests that got the answer to an equal one.
         self.coalesced = 0
         # Answers that are kept, and requests that got one of them.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from sovren_edge.observe.stats import EndpointStats
+    from sovren_edge.relay.hedge import Hedge
     from sovren_edge.relay.relay import Door, Relay
     from sovren_edge.relay.upstream import Upstream
 
@@ -86,10 +87,14 @@ class Fetch:
     queue_s = 0.0
     # Takes over the first lease where it can make better use of it.
     divide: Callable[[Lease, float], bool] | None = None
+    # A second attempt beside a slow first one.
+    hedge: "Hedge | None" = None
+    lease: Lease | None = None
     _connecting: "asyncio.Task[None] | None" = None
-    _lease: Lease | None = None
     _sent_at = 0.0
     _failing = _spoken = False
+    # Why it failed while a second attempt goes on.
+    _problem: Problem | None = None
     _stats: "EndpointStats | None" = None
     _upstream: "Upstream | None" = None
     _waiter: Waiter | None = None
@@ -164,7 +169,7 @@ class Fetch:
             self._relay.stats_of(lease.pool).queue_wait.observe(self.queue_s)
         attempts.count += 1
         attempts.last = lease.endpoint
-        self._lease = lease
+        self.lease = lease
         endpoint = lease.endpoint
         self.endpoint = endpoint.name
         self._stats = self._relay.stats_of(lease.pool).endpoints[endpoint.name]
@@ -206,12 +211,14 @@ class Fetch:
         upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
         if body.complete:
             self.taker.wait_until(now + self._relay.settings.first_byte_timeout_s)
+            if lease.pool.hedges:
+                self._relay.awaiting.add(self)
             return
         self.taker.wait_until(now + self.idle_s)
         self.taker.sent(paused=upstream.write_paused)
 
     def _release(self, outcome: Outcome, now: float) -> None:
-        lease, self._lease = self._lease, None
+        lease, self.lease = self.lease, None
         if lease is None:
             return
         if self._stats is not None:
@@ -264,6 +271,8 @@ class Fetch:
         upstream, self._upstream = self._upstream, None
         self.begun = True
         self._failing = head.status >= SERVER_ERROR
+        if self.hedge is not None:
+            self.hedge.stop(Outcome.LEFT, now)
         self.taker.answered_whole(head, body, now)
         if body:
             self._spoke(now)
@@ -279,7 +288,7 @@ class Fetch:
 
     def body(self, pieces: list[bytes], now: float) -> None:
         """Pass on some of the answer's body."""
-        if self._lease is not None and self._lease.endpoint.active_at != now:
+        if self.lease is not None and self.lease.endpoint.active_at != now:
             self._moved(now)
         if not self._spoken:
             self._spoken = True
@@ -298,10 +307,14 @@ class Fetch:
     def broken(self, reason: str) -> None:
         """Repeat elsewhere what no byte has answered."""
         upstream, self._upstream = self._upstream, None
-        lease, now = self._lease, self._relay.now()
+        lease, now = self.lease, self._relay.now()
         if self.begun:
             self._release(Outcome.FAILED, now)
             self.taker.broken(f"upstream broke: {reason}", now)
+        elif self.hedge is not None:
+            # Another attempt is on its way already.
+            self._problem = problems.upstream_failed(reason)
+            self._release(Outcome.FAILED, now)
         elif lease is not None and upstream is not None and self._may_repeat(lease, upstream, now):
             self._relay.connections.forget(lease.endpoint)
             self._relay.stats_of(lease.pool).retries += 1
@@ -311,27 +324,50 @@ class Fetch:
             self._release(Outcome.FAILED, now)
             self.taker.failed(problems.upstream_failed(reason), now)
 
+    @property
+    def waits(self) -> bool:
+        """Whether an endpoint has the request and has not answered."""
+        return self._upstream is not None and not self.begun
+
+    def lose(self, now: float) -> None:
+        """Let the second attempt answer: this one is cancelled."""
+        if self.hedge is not None:
+            self.endpoint = self.hedge.fetch.endpoint
+            self.attempts.count += self.hedge.fetch.tries
+        self.begun = True
+        self._end_attempt(Outcome.LEFT, now)
+
+    def hedge_failed(self, now: float, problem: Problem | None = None) -> None:
+        """Go on without the second attempt."""
+        hedge, self.hedge = self.hedge, None
+        if hedge is not None:
+            self.attempts.count += hedge.fetch.tries
+        if self._problem is not None:
+            self.taker.failed(problem or self._problem, now)
+
     def upstream_paused(self, *, paused: bool) -> None:
         """Take no more of the request while the endpoint is slow to read."""
         self.taker.sent(paused=paused)
 
     def _begin(self, head: ResponseHead, now: float) -> None:
         self.begun = True
+        if self.hedge is not None:
+            self.hedge.stop(Outcome.LEFT, now)
         self._failing = head.status >= SERVER_ERROR
         self._moved(now)
 
     def _moved(self, now: float) -> None:
         """Take note that bytes came from the endpoint."""
         self.taker.wait_until(now + self.idle_s)
-        if self._lease is not None:
-            self._lease.endpoint.active_at = now
+        if self.lease is not None:
+            self.lease.endpoint.active_at = now
 
     def _spoke(self, now: float) -> None:
         """Take note of the first bytes of the answer's body."""
-        if self._failing or self._stats is None or self._lease is None:
+        if self._failing or self._stats is None or self.lease is None:
             return
         self._stats.ttfa.observe(now - self._started_at)
-        self._lease.pool.spoke(self._lease, now)
+        self.lease.pool.spoke(self.lease, now)
 
     def _served(self, upstream: "Upstream | None", now: float) -> None:
         if not self._body.complete and upstream is not None:
@@ -348,9 +384,9 @@ class Fetch:
 
     def explain(self) -> dict[str, object]:
         """See exchange.Supplier."""
-        lease = self._lease
+        lease = self.lease
         if lease is None:
-            return {}
+            return {} if self.hedge is None else self.hedge.fetch.explain() | {"hedged": "yes"}
         reasons: dict[str, object] = {"pool": lease.pool.name, "endpoint": self.endpoint, "attempts": self.tries}
         if lease.estimate_s:
             reasons["estimate-ms"] = round(lease.estimate_s * 1000, 1)
@@ -364,21 +400,31 @@ class Fetch:
     def blame(self) -> None:
         """Count the attempt as the endpoint's failure, whatever its status says."""
         self._failing = True
+        if self.hedge is not None:
+            self.hedge.fetch.blame()
 
     def pause(self, *, paused: bool) -> None:
         """Read no more from the endpoint while nobody takes it, or go on."""
+        if self.hedge is not None:
+            self.hedge.fetch.pause(paused=paused)
         if self._upstream is None:
             return
-        if self._lease is not None:
-            self._lease.held_back = True
+        if self.lease is not None:
+            self.lease.held_back = True
         self._upstream.pause(paused=paused)
         self.taker.wait_until(self._relay.now() + self.idle_s)
 
     def stop(self, outcome: Outcome, now: float) -> None:
         """End the work at once, wherever it stands."""
+        hedge, self.hedge = self.hedge, None
+        if hedge is not None:
+            hedge.stop(outcome, now)
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.pool.leave(waiter)
+        self._end_attempt(outcome, now)
+
+    def _end_attempt(self, outcome: Outcome, now: float) -> None:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()

@@ -65,6 +65,7 @@ def describe_pool(pool: Pool, stats: PoolStats) -> dict[str, object]:
         },
         "refusals": {str(reason): count for reason, count in stats.refusals.items()},
         "retries": stats.retries,
+        "hedges": stats.hedges,
         "endpoints": [_describe_endpoint(endpoint, stats.endpoints[endpoint.name]) for endpoint in pool.endpoints],
     }
     return described if pool.settings.kind == "generic" else described | {"speech": _describe_speech(stats)}

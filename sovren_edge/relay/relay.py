@@ -26,6 +26,7 @@ from sovren_edge.relay.connections import Connections
 from sovren_edge.relay.deadlines import STEP_S, Deadlines
 from sovren_edge.relay.exchange import Supplier
 from sovren_edge.relay.fetch import Fetch, Taker
+from sovren_edge.relay.hedge import begin_due
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.settings import RelaySettings
 
@@ -96,6 +97,8 @@ class Relay:
     paused: "set[Downstream]" = field(default_factory=set)
     pool_stats: dict[Pool, PoolStats] = field(default_factory=dict)
     budget: Budget = field(init=False)
+    # Those that may be hedged, until they are answered.
+    awaiting: set[Fetch] = field(default_factory=set)
     draining: bool = False
     # By whether the caller's address is trusted.
     requests: dict[bool, Remembered[RequestHead]] = field(init=False)
@@ -158,6 +161,8 @@ class Relay:
         now = self.now()
         for pool in self.pool_stats:
             self.act(pool.tick(now))
+        if self.awaiting:
+            begin_due(self, now)
         self.deadlines.sweep(now)
         for downstream in tuple(self.paused):
             downstream.check_presence()

@@ -63,49 +63,39 @@ def served(pool: Pool, lease: Lease, now: float, steps: int = 1) -> list[object]
     return found
 
 
-def test_the_shortest_text_is_served_first() -> None:
-    """Whoever came before."""
+def test_the_shorter_text_is_served_first() -> None:
+    """Of those that came together; those that are long are all alike."""
     pool = speech_pool(make_endpoint())
     lease = take(pool)
-    texts = [text(900), text(20), text(None), text(300)]
+    texts = [text(160), text(20), text(None), text(60)]
     queue(pool, *texts)
     # One that cannot be read costs the mean of what is believed: 600 characters.
-    assert served(pool, lease, 0.1, 4) == [texts[1], texts[3], texts[2], texts[0]]
+    assert served(pool, lease, 0.1, 4) == [texts[1], texts[3], texts[0], texts[2]]
 
 
-def test_who_has_waited_long_goes_before_all_others() -> None:
-    """The oldest first."""
+def test_nobody_is_overtaken_by_who_comes_much_later() -> None:
+    """However short; a long text waits for those who come soon after it."""
     pool = speech_pool(make_endpoint())
     lease = take(pool)
-    old, older = text(800), text(900)
-    queue(pool, older, now=0.0)
-    queue(pool, old, now=0.1)
-    queue(pool, text(10), now=0.9)
-    assert served(pool, lease, 1.0, 3) == [older, old, text(10)]
+    long, soon, late = text(900), text(10), text(11)
+    queue(pool, long, now=0.0)
+    queue(pool, soon, now=OVERDUE_S / 2)
+    queue(pool, late, now=OVERDUE_S + 0.01)
+    assert served(pool, lease, OVERDUE_S + 0.02, 3) == [soon, long, late]
 
 
 def test_a_class_shifts_its_callers_place() -> None:
-    """Interactive before standard before bulk, but a short text may still go before a very long one."""
-    pool = speech_pool(make_endpoint())
+    """Interactive before standard before bulk, and within a class by length."""
+    pool = speech_pool(make_endpoint(), limit=20)
     lease = take(pool)
     bulk, standard, soon = (text(100, priority=priority) for priority in reversed(Priority))
-    endless = text(9000)
-    queue(pool, endless, bulk, standard, soon)
-    assert served(pool, lease, 0.1, 4) == [soon, standard, bulk, endless]
-
-
-def test_nobody_is_overdue_who_has_just_come() -> None:
-    """Interactive texts, too, are served by their length, however short a wait is overdue."""
-    speech = Speech(0.1, first_of)
-    pool = speech_pool(make_endpoint())
-    demands = [text(length, priority=Priority.INTERACTIVE) for length in (900, 30)]
-    waiters = [Waiter(pool, one, 0.0, frozenset(), 9.0, one, speech.estimate_s(one)) for one in demands]
-    assert speech.order(waiters, 1, 0.0) == waiters[::-1]
-    assert speech.order(waiters, 1, 0.2) == waiters
+    endless, short = text(9000, priority=Priority.INTERACTIVE), text(10)
+    queue(pool, bulk, endless, standard, short, soon)
+    assert served(pool, lease, 0.1, 5) == [soon, endless, short, standard, bulk]
 
 
 def test_a_listener_who_would_hear_silence_is_served_first() -> None:
-    """Before those who have waited long; other parts of texts wait among the rest, by the time that is left."""
+    """Before those who have waited long; other parts of texts wait among the rest, by the time when they must begin."""
     pool = speech_pool(make_endpoint())
     lease = take(pool)
     urgent, spare, short, long = text(100, due=1.7), text(100, due=3.5), text(30), text(1200)
@@ -390,3 +380,78 @@ def test_an_endpoint_that_has_left_leaves_nothing_behind() -> None:
     assert last.endpoint not in pool._speech._loads  # type: ignore[union-attr]  # noqa: SLF001
     assert pool.inflight == 0
     take(pool, text(30, affinity="call-7"), 2.0)
+
+
+def hedgeable(*endpoints: Endpoint) -> Pool:
+    """Make a pool whose second attempts are within its budget, and which knows how long first audio takes."""
+    pool = speech_pool(*endpoints)
+    pool.budget.fade(0.0)
+    pool.budget.requests += 100
+    for number in range(40):
+        lease = take(pool, text(30), number * 0.01)
+        pool.spoke(lease, lease.since + 0.05)
+        pool.release(lease, Outcome.SUCCEEDED, lease.since + 0.1)
+    return pool
+
+
+def test_a_late_first_byte_is_hedged_where_somebody_is_idle() -> None:
+    """Late is later than usual, and nobody is asked who has other work."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = hedgeable(a, b)
+    lease = take(pool, text(30), 1.0)
+    assert not pool.may_hedge(lease, 1.09), "nobody is hedged so soon"
+    assert pool.may_hedge(lease, 1.3)
+    other = take(pool, text(30), 1.3)
+    assert not pool.may_hedge(lease, 1.4), "nobody is idle"
+    queue(pool, text(30), now=1.4)
+    pool.release(other, Outcome.LEFT, 1.4)
+    assert not pool.may_hedge(lease, 1.5)
+
+
+def test_nobody_is_hedged_while_others_wait() -> None:
+    """Those who have tried everybody who is idle, for one."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = hedgeable(a, b)
+    lease = take(pool, text(30), 1.0)
+    waiter = pool.admit(None, 1.0, frozenset({next(one for one in (a, b) if not one.inflight)}), text(30))
+    assert isinstance(waiter, Waiter)
+    assert not pool.may_hedge(lease, 2.0)
+    pool.leave(waiter)
+    assert pool.may_hedge(lease, 2.0)
+
+
+def test_one_of_twenty_is_hedged_at_most() -> None:
+    """Of about the last ten seconds."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = hedgeable(a, b)
+    lease = take(pool, text(30), 1.0)
+    allowed = sum(pool.may_hedge(lease, 2.0) for _ in range(100))
+    assert 4 <= allowed <= 8
+
+
+def test_what_is_usual_is_learned() -> None:
+    """Where first audio is often ten times late, ten times is not late."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = hedgeable(a, b)
+    for number in range(300):
+        lease = take(pool, text(None if number % 7 == 0 else 30), 2.0 + number)
+        pool.spoke(lease, lease.since + (1.0 if number % 4 == 0 else 0.05))
+        pool.release(lease, Outcome.SUCCEEDED, lease.since + 1.0)
+    pool.budget.requests += 100
+    lease = take(pool, text(30), 400.0)
+    assert not pool.may_hedge(lease, 400.6)
+    unreadable = take(pool, UNKNOWN, 401.0)
+    pool.release(lease, Outcome.LEFT, 401.0)
+    assert not pool.may_hedge(unreadable, 401.5)
+    pool.tick(430.0)
+    pool.budget.requests += 100
+    assert pool.may_hedge(unreadable, 430.0)
+
+
+def test_only_pools_whose_requests_may_be_repeated_hedge() -> None:
+    """And only speech knows what is late."""
+    settings = PoolSettings(endpoints=("set:1",), kind="speech", repeatable=True)
+    assert Pool("p", settings, (), first_of, float).hedges
+    assert not speech_pool().hedges
+    generic = Pool("p", PoolSettings(endpoints=("set:1",), repeatable=True), (make_endpoint(),), first_of, float)
+    assert not generic.hedges

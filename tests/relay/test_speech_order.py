@@ -40,11 +40,11 @@ async def test_short_texts_overtake_long_ones() -> None:
     async with backend(engine) as one, front(make_pool("p", [one.port], slots=1, kind="speech")) as edge:
         first = asyncio.create_task(edge.call(speech(1)))
         await eventually(lambda: edge.pools[0].inflight == 1)
-        requests = (speech(900), speech(40, "X-Sovren-Priority: bulk"), speech(300), speech(50))
+        requests = (speech(900), speech(40, "X-Sovren-Priority: bulk"), speech(120), speech(50))
         tasks = [first, *await waiting(edge, *requests)]
         free.set()
         answers = await asyncio.gather(*tasks)
-    assert heard == [1, 50, 300, 900, 40]
+    assert heard == [1, 50, 120, 900, 40]
     assert all(answer.endswith(b"hello") for answer in answers)
     assert edge.relay.stats_of(edge.pools[0]).estimate_error.count == 5
 
