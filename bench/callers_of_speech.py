@@ -63,14 +63,35 @@ async def samples(port: int, text: str) -> AsyncIterator[int]:
         if b" 200 " not in head[:16]:
             raise EOFError
         header = len(WAV)
-        while size := int(await reader.readline(), 16):
-            await reader.readexactly(size + 2)
+        async for size in in_chunks(reader) if b"chunked" in head else sized(reader, head):
             passed = min(header, size)
             header -= passed
             if size > passed:
                 yield size - passed
     finally:
         writer.close()
+
+
+async def in_chunks(reader: asyncio.StreamReader) -> AsyncIterator[int]:
+    """Read a chunked body; yield the size of each chunk."""
+    while line := await reader.readline():
+        size = int(line, 16)
+        await reader.readexactly(size + 2)
+        if not size:
+            return
+        yield size
+    raise EOFError
+
+
+async def sized(reader: asyncio.StreamReader, head: bytes) -> AsyncIterator[int]:
+    """Read a body of a known size, as some proxies make of a short answer; yield the size of what comes."""
+    left = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    while left:
+        data = await reader.read(min(left, 1 << 16))
+        if not data:
+            raise EOFError
+        left -= len(data)
+        yield len(data)
 
 
 async def in_parts(port: int, text: str) -> AsyncIterator[int]:
