@@ -2,9 +2,11 @@
 
 Prints a line of JSON a text: its length, seconds from its planned arrival to the first sample and to the last, and
 the silence that its listener heard in between. The same seed sends the same texts at the same times. With `--split`,
-callers divide their texts themselves, and ask for up to four parts at once.
+callers divide their texts themselves, and ask for up to four parts at once. With `--leave SHARE`, so many callers close
+their connections after 0.1 s. Texts come from twenty callers in turn, by X-Sovren-Caller; with `--greedy`, one more
+asks for as much as all of them.
 
-`python callers_of_speech.py [--split] PORT LOAD SECONDS SEED`
+`python callers_of_speech.py [--split] [--greedy] [--leave SHARE] PORT LOAD SECONDS SEED`
 """
 
 import argparse
@@ -23,6 +25,8 @@ MEDIAN, SIGMA, LONGEST = 90, 1.0, 4000
 SENTENCE = 70
 LETTERS = "etaoinshrdlu      "
 AT_ONCE = 4
+CALLERS = 20
+LEAVE_S = 0.1
 END_OF_SENTENCE = re.compile(r"(?<=\. )")
 
 
@@ -35,8 +39,8 @@ def prose(length: int, number: int, dice: random.Random) -> str:
     return text[:length]
 
 
-def texts(load: float, seconds: float, seed: int) -> list[tuple[float, str]]:
-    """Return arrivals, in seconds, and texts, that ask for this share of what all slots can do."""
+def texts(load: float, seconds: float, seed: int) -> list[tuple[float, str, str]]:
+    """Return arrivals, in seconds, texts and callers, that ask for this share of what all slots can do."""
     dice = random.Random(seed)
     lengths = [min(LONGEST, max(1, round(dice.lognormvariate(4.4998, SIGMA)))) for _ in range(20_000)]
     mean_s = FIRST_S + sum(lengths) / len(lengths) / RATE
@@ -46,18 +50,19 @@ def texts(load: float, seconds: float, seed: int) -> list[tuple[float, str]]:
         at += dice.expovariate(rate)
         if at > seconds:
             break
-        arrivals.append((at, prose(length, number, dice)))
+        arrivals.append((at, prose(length, number, dice), f"caller-{number % CALLERS}"))
     return arrivals
 
 
-async def samples(port: int, text: str) -> AsyncIterator[int]:
+async def samples(port: int, text: str, caller: str) -> AsyncIterator[int]:
     """Ask for a text; yield how many samples came, whenever some did. Raises OSError or EOFError."""
     body = orjson.dumps({"model": "tts-1", "voice": "alloy", "response_format": "wav", "input": text})
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     try:
         writer.write(
             b"POST /v1/audio/speech HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
-            b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (port, len(body), body)
+            b"Connection: close\r\nX-Sovren-Caller: %s\r\nContent-Length: %d\r\n\r\n%s"
+            % (port, caller.encode(), len(body), body)
         )
         head = await reader.readuntil(b"\r\n\r\n")
         if b" 200 " not in head[:16]:
@@ -94,29 +99,30 @@ async def sized(reader: asyncio.StreamReader, head: bytes) -> AsyncIterator[int]
         yield len(data)
 
 
-async def in_parts(port: int, text: str) -> AsyncIterator[int]:
+async def in_parts(port: int, text: str, caller: str) -> AsyncIterator[int]:
     """Do the same for a caller that divides its text: parts are asked for at once, and heard in their order."""
     parts = END_OF_SENTENCE.split(text)
     allowed = asyncio.Semaphore(AT_ONCE)
 
     async def whole(part: str) -> int:
         async with allowed:
-            return sum([size async for size in samples(port, part)])
+            return sum([size async for size in samples(port, part, caller)])
 
     tasks = [asyncio.create_task(whole(part)) for part in parts if part]
     for task in tasks:
         yield await task
 
 
-async def ask(
-    listen: Callable[[int, str], AsyncIterator[int]], port: int, planned: float, text: str
-) -> dict[str, object]:
+Listen = Callable[[int, str, str], AsyncIterator[int]]
+
+
+async def ask(listen: Listen, port: int, planned: float, text: str, caller: str) -> dict[str, object]:
     """Ask for one text and hear it in real time; return what came of it."""
     now = asyncio.get_running_loop().time
-    said: dict[str, object] = {"characters": len(text), "ttfa_s": None, "whole_s": None, "silence_s": 0.0}
+    said: dict[str, object] = {"characters": len(text), "caller": caller, "ttfa_s": None, "whole_s": None}
     heard_until, silence_s = 0.0, 0.0
     try:
-        async for size in listen(port, text):
+        async for size in listen(port, text, caller):
             at = now()
             if not heard_until:
                 said["ttfa_s"] = at - planned
@@ -130,14 +136,37 @@ async def ask(
     return said
 
 
+async def ask_and_leave(listen: Listen, port: int, planned: float, text: str, caller: str) -> dict[str, object]:
+    """Ask, and leave after a tenth of a second."""
+    try:
+        async with asyncio.timeout(LEAVE_S):
+            return await ask(listen, port, planned, text, caller)
+    except TimeoutError:
+        return {
+            "characters": len(text),
+            "caller": caller,
+            "ttfa_s": None,
+            "whole_s": None,
+            "silence_s": 0.0,
+            "left": True,
+        }
+
+
 async def main(asked: argparse.Namespace) -> None:
     """Send them all, each in its time."""
-    loop = asyncio.get_running_loop()
+    loop, dice = asyncio.get_running_loop(), random.Random(asked.seed + 1000)
+    arrivals = texts(asked.load, asked.seconds, asked.seed)
+    if asked.greedy:
+        more = texts(asked.load, asked.seconds, asked.seed + 500)
+        arrivals = sorted([*arrivals, *((at, f"Greedy {text}", "greedy") for at, text, _ in more)])
     began = loop.time() + 0.2
     tasks = []
-    for at, text in texts(asked.load, asked.seconds, asked.seed):
+    for at, text, caller in arrivals:
         await asyncio.sleep(max(0.0, began + at - loop.time()))
-        tasks.append(asyncio.create_task(ask(in_parts if asked.split else samples, asked.port, began + at, text)))
+        way = ask_and_leave if dice.random() < asked.leave else ask
+        tasks.append(
+            asyncio.create_task(way(in_parts if asked.split else samples, asked.port, began + at, text, caller))
+        )
     for said in await asyncio.gather(*tasks):
         print(orjson.dumps(said).decode())
 
@@ -145,6 +174,8 @@ async def main(asked: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--split", action="store_true")
+    parser.add_argument("--greedy", action="store_true")
+    parser.add_argument("--leave", type=float, default=0.0)
     for name, kind in (("port", int), ("load", float), ("seconds", float), ("seed", int)):
         parser.add_argument(name, type=kind)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

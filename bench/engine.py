@@ -2,14 +2,17 @@
 
 A text costs `FIRST_S` and a second for each 1,200 characters; sound flows meanwhile, or comes at the end (`--whole`).
 `--noisy` multiplies each cost by a lognormal factor and makes digits dearer than letters; with `--crowded` slots slow
-each other. What exceeds the slots waits in the engine, first come, first served. The sound is wav of 1,000 bytes a
-second, for a fifteenth of a second a character. `python engine.py [--whole] [--noisy] [--crowded] PORT...`
+each other; with `--slow` the first port's engine has 40 % of the others' speed; with `--failing` each breaks half of
+the connections instead of answering. What exceeds the slots waits in the engine, first come, first served. The sound
+is wav of 1,000 bytes a second, for a fifteenth of a second a character. A GET of /stats tells how often all were asked,
+and how many seconds they worked for callers who left. `python engine.py [--whole] [--noisy] ... PORT...`
 """
 
 import argparse
 import asyncio
 import random
 import struct
+from dataclasses import dataclass
 from functools import partial
 
 import orjson
@@ -25,24 +28,36 @@ WAV = (
     b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, BYTES_A_SECOND, BYTES_A_SECOND, 1, 8)
     + b"data\xff\xff\xff\xff"
 )  # fmt: skip
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+SLOW, FAILURES = 0.4, 0.5
+
+
+@dataclass
+class Kind:
+    """What the engines of this process are like, and what they have done together."""
+
+    whole: bool = False
+    noisy: bool = False
+    crowded: bool = False
+    failing: bool = False
+    asked: int = 0
+    wasted_s: float = 0.0
 
 
 class Engine:
     """One port's engine; it stops working on a text when its caller leaves."""
 
-    def __init__(self, *, whole: bool, noisy: bool, crowded: bool, seed: int) -> None:
+    def __init__(self, kind: Kind, *, speed: float, seed: int) -> None:
         self.slots = asyncio.Semaphore(SLOTS)
         self.running = 0
-        self.whole = whole
-        self.noisy = noisy
-        self.crowded = crowded
+        self.kind = kind
+        self.whole, self.noisy, self.crowded = kind.whole, kind.noisy, kind.crowded
+        self.speed = speed
         self.dice = random.Random(seed)
 
     def cost_s(self, text: str) -> float:
         """Return the seconds of work behind the first ones."""
         if not self.noisy:
-            return len(text) / RATE
+            return len(text) / RATE / self.speed
         digits = sum(letter.isdigit() for letter in text)
         return (len(text) + 2 * digits) / RATE * self.dice.lognormvariate(0.0, 0.4)
 
@@ -54,8 +69,13 @@ class Engine:
                 size = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or b"0")
                 body = await reader.readexactly(size)
                 if not size:
-                    writer.write(OK)
+                    stats = b"%d %.3f" % (self.kind.asked, self.kind.wasted_s)
+                    said = stats if b" /stats " in head else b"ok"
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
                     continue
+                self.kind.asked += 1
+                if self.kind.failing and self.dice.random() < FAILURES:
+                    return
                 speaking = asyncio.ensure_future(self.speak(orjson.loads(body)["input"], writer))
                 leaving = asyncio.ensure_future(reader.read(1))
                 await asyncio.wait({speaking, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -73,8 +93,12 @@ class Engine:
         """Hold a slot and speak."""
         async with self.slots:
             self.running += 1
+            began = asyncio.get_running_loop().time()
             try:
                 await self.sound(text, writer)
+            except asyncio.CancelledError:
+                self.kind.wasted_s += asyncio.get_running_loop().time() - began
+                raise
             finally:
                 self.running -= 1
 
@@ -111,20 +135,20 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-async def main(ports: list[int], *, whole: bool, noisy: bool, crowded: bool) -> None:
+async def main(ports: list[int], kind: Kind, *, slow: bool) -> None:
     """Serve until the process is ended."""
     for port in ports:
-        engine = Engine(whole=whole, noisy=noisy, crowded=crowded, seed=port)
+        engine = Engine(kind, speed=SLOW if slow and port == ports[0] else 1.0, seed=port)
         await asyncio.start_server(partial(Engine.serve, engine), "127.0.0.1", port, limit=1 << 20)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--whole", action="store_true")
-    parser.add_argument("--noisy", action="store_true")
-    parser.add_argument("--crowded", action="store_true")
+    for flag in ("whole", "noisy", "crowded", "failing", "slow"):
+        parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("ports", type=int, nargs="+")
     asked = parser.parse_args()
+    kind = Kind(asked.whole, asked.noisy, asked.crowded, asked.failing)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(asked.ports, whole=asked.whole, noisy=asked.noisy, crowded=asked.crowded))
+        runner.run(main(asked.ports, kind, slow=asked.slow))

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 from models import PORTS, nginx_directories
@@ -39,6 +40,7 @@ defaults
   timeout queue 120s
   balance leastconn
   option http-no-delay
+  option abortonclose
 backend models
   {servers}
 backend by_length
@@ -109,17 +111,18 @@ def main() -> int:
     heard: dict[str, list[Heard]] = {}
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        balancers = list(_start(stack, work, engine, parts=asked.parts))
+        balancers = list(start(stack, work, engine, parts=asked.parts))
         for seed in range(asked.seeds):
             for balancer in balancers:
                 one = _measure(balancer, asked.load, asked.seconds, seed)
                 heard.setdefault(balancer.name, []).append(one)
-                print(f"seed {seed}, {balancer.name}: p95 {_quantile(one.everybody, 95):.0f} ms", flush=True)
+                print(f"seed {seed}, {balancer.name}: p95 {quantile(one.everybody, 95):.0f} ms", flush=True)
     print("\n".join(_table(heard)))
     return 0
 
 
-def _start(stack: ExitStack, work: Path, engine: list[str], *, parts: bool) -> Iterator[Balancer]:
+def start(stack: ExitStack, work: Path, engine: list[str], *, parts: bool) -> Iterator[Balancer]:
+    """Start engines and balancers until the stack is closed."""
     command = [sys.executable, str(HERE / "engine.py"), *engine, *map(str, PORTS)]
     stack.enter_context(started(command, 1, work / "engine.out"))
     edge = (str(Path(sys.executable).with_name("sovren-edge")), "serve", "--config", str(HERE / "speech.toml"))
@@ -159,17 +162,21 @@ def _start_peers(stack: ExitStack, work: Path) -> Iterator[Balancer]:
             yield Balancer(name, port)
 
 
+def call(port: int, load: float, seconds: float, seed: int, *options: str) -> list[dict[str, Any]]:
+    """Have texts spoken; return what callers_of_speech.py says of each."""
+    command = [sys.executable, str(HERE / "callers_of_speech.py"), *options, *map(str, (port, load, seconds, seed))]
+    with pinned(1):
+        ended = subprocess.run(command, capture_output=True, check=True, timeout=seconds + 120)
+    return [orjson.loads(line) for line in ended.stdout.splitlines()]
+
+
 def _relays(balancer: Balancer) -> bool:
     heard = _measure(balancer, 0.1, 1.0, 0)
-    return bool(heard.everybody) and not heard.lost
+    return bool(heard.everybody)
 
 
 def _measure(balancer: Balancer, load: float, seconds: float, seed: int) -> Heard:
-    split = ["--split"] if balancer.split else []
-    callers = [str(HERE / "callers_of_speech.py"), *split, *map(str, (balancer.port, load, seconds, seed))]
-    with pinned(1):
-        ended = subprocess.run([sys.executable, *callers], capture_output=True, check=True, timeout=seconds + 120)
-    said = [orjson.loads(line) for line in ended.stdout.splitlines()]
+    said = call(balancer.port, load, seconds, seed, *(["--split"] if balancer.split else []))
     served = [one for one in said if one["whole_s"] is not None]
     groups = (0, LONG * 100), (0, SHORT), (LONG + 1, LONG * 100)
     everybody, short, long = (
@@ -180,7 +187,8 @@ def _measure(balancer: Balancer, load: float, seconds: float, seed: int) -> Hear
     return Heard(everybody, short, long, whole, stalled, len(said) - len(served))
 
 
-def _quantile(times: list[float], percent: int) -> float:
+def quantile(times: list[float], percent: int) -> float:
+    """Return a percentile; nothing is one of less than two times."""
     return statistics.quantiles(times, n=100)[percent - 1] if len(times) > 1 else float("nan")
 
 
@@ -190,9 +198,9 @@ def _table(heard: dict[str, list[Heard]]) -> Iterator[str]:
     yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     for name, runs in heard.items():
         columns = [
-            *([_quantile(run.everybody, percent) for run in runs] for percent in (50, 95, 99)),
-            [_quantile(run.short, 95) for run in runs],
-            *([_quantile(run.long, percent) for run in runs] for percent in (50, 95, 99)),
+            *([quantile(run.everybody, percent) for run in runs] for percent in (50, 95, 99)),
+            [quantile(run.short, 95) for run in runs],
+            *([quantile(run.long, percent) for run in runs] for percent in (50, 95, 99)),
             [statistics.mean(run.whole) for run in runs],
             [1000 * run.stalled for run in runs],
         ]
