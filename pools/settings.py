@@ -67,7 +67,10 @@ class PoolSettings(BaseModel):
     deterministic: bool = False
     coalesce: bool = True
     keep_bytes: int = Field(default=0, ge=0)
-    overdue_s: float = Field(default=0.8, ge=0)
+    formats: tuple[str, ...] = ()
+    models: dict[str, str] = {}
+    voices: dict[str, str] = {}
+    overdue_s: float = Field(default=1.0, ge=0)
     local: Literal["speech"] | None = None
     tls: UpstreamTls | None = None
     probe: ProbeSettings = ProbeSettings()

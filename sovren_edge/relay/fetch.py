@@ -87,6 +87,8 @@ class Fetch:
     queue_s = 0.0
     # Takes over the first lease where it can make better use of it.
     divide: Callable[[Lease, float], bool] | None = None
+    # Makes of the request what a pool's endpoints are to be asked.
+    rewrite: Callable[[Pool], tuple[RequestHead, RequestBody]] | None = None
     # A second attempt beside a slow first one.
     hedge: "Hedge | None" = None
     lease: Lease | None = None
@@ -167,6 +169,8 @@ class Fetch:
             if self.divide is not None and self.divide(lease, now):
                 return
             self._relay.stats_of(lease.pool).queue_wait.observe(self.queue_s)
+        if self.rewrite is not None:
+            self._request, self._body = self.rewrite(lease.pool)
         attempts.count += 1
         attempts.last = lease.endpoint
         self.lease = lease

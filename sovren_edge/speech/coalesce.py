@@ -9,6 +9,7 @@ from collections.abc import Callable, MutableMapping
 from pools.admission import Outcome
 from sovren_edge.errors import Problem
 from sovren_edge.http.response import ResponseHead
+from sovren_edge.relay.budget import Budget
 from sovren_edge.relay.exchange import Supplier
 from sovren_edge.relay.fetch import Taker
 
@@ -19,8 +20,9 @@ REMEMBERED = 2 * 1024 * 1024
 class Flight:
     """One answer on its way; it is whom its supplier tells, see fetch.Taker."""
 
-    def __init__(self, flights: MutableMapping[bytes, "Flight"], key: bytes, first: Taker) -> None:
+    def __init__(self, flights: MutableMapping[bytes, "Flight"], key: bytes, first: Taker, budget: Budget) -> None:
         """Take part in `flights` under a `key` until the answer is complete, or too long; `first` asked for it."""
+        self._budget = budget
         self.request, self.request_body, self.request_id = first.request, first.request_body, first.request_id
         self.caller, self.started_at = first.caller, first.started_at
         self.supplier: Supplier | None = None
@@ -34,7 +36,7 @@ class Flight:
         self._head: ResponseHead | None = None
         self._sized = False
         self._pieces: list[bytes] = []
-        self._size = 0
+        self._size = self._reserved = 0
         flights[key] = self
 
     def board(self, taker: Taker, now: float) -> None:
@@ -78,6 +80,7 @@ class Flight:
         self._close()
         # The two hold each other, and nothing here is to wait for a collection.
         self.supplier = self.on_complete = None
+        self._forget()
         takers, self._takers = self._takers, []
         return takers
 
@@ -121,12 +124,20 @@ class Flight:
             taker.body(pieces, now)
 
     def _remember(self, pieces: list[bytes]) -> None:
-        self._size += sum(map(len, pieces))
-        if self._size <= REMEMBERED:
+        size = sum(map(len, pieces))
+        self._size += size
+        if self._size <= REMEMBERED and self._budget.take(size):
+            self._reserved += size
             self._pieces += pieces
         else:
-            self._pieces = []
+            self._size = REMEMBERED + 1
+            self._forget()
             self._close()
+
+    def _forget(self) -> None:
+        reserved, self._reserved = self._reserved, 0
+        self._pieces = []
+        self._budget.give(reserved)
 
     def flush(self) -> None:
         """See fetch.Taker."""

@@ -22,6 +22,8 @@ SLOWEST, FASTEST = 0.25, 4.0
 LONGEST_NAME = 128
 # Where requests for speech go, whatever stands before; elsewhere an answer may be something else than bare audio.
 SPEECH_PATHS = ("/audio/speech", "/synthesize")
+# What servers answer where no form is named.
+DEFAULT_FORM = "mp3"
 # What can be joined. Where nothing is asked for it is mp3 for all servers that are known, or is seen when it comes.
 JOINABLE = frozenset({"mp3", "wav", "pcm"})
 
@@ -64,9 +66,18 @@ class Spoken(NamedTuple):
         named = self.members.get("response_format", "")
         return (not named or self.form in JOINABLE) and self.members.get("stream_format", "audio") == "audio"
 
-    def body(self, text: str) -> bytes:
-        """Return the same request for another text."""
-        return orjson.dumps({**self.members, self.name: text})
+    def body(self, text: str | None = None) -> bytes:
+        """Return the same request, or the same for another text."""
+        return orjson.dumps(self.members if text is None else {**self.members, self.name: text})
+
+    def renamed(self, models: Mapping[str, str], voices: Mapping[str, str]) -> "Spoken":
+        """Return the same for endpoints that have other names for models and voices; `*` stands for all others."""
+        changed = {}
+        for member, names in (("model", models), ("voice", voices)):
+            told = self.members.get(member)
+            if isinstance(told, str) and names:
+                changed[member] = names.get(told, names.get("*", told))
+        return self._replace(members={**self.members, **changed}) if changed else self
 
 
 def read_speech(body: bytes) -> Spoken | None:

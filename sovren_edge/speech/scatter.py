@@ -14,7 +14,8 @@ from pools.admission import Lease, Outcome
 from pools.demand import Demand
 from pools.pool import Pool
 from pools.tiers import Tiers
-from sovren_edge.http.request import with_another_body
+from sovren_edge.http.request import RequestHead, with_another_body
+from sovren_edge.relay.body import RequestBody
 from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.fetch import Fetch, Taker
 from sovren_edge.speech.part import Part
@@ -31,6 +32,24 @@ HEARD_S = 0.05
 NOTICED_S = 0.1
 
 
+def fetch_whole(relay: "Relay", door: "Door", taker: Taker, demand: Demand, spoken: Spoken) -> Fetch:
+    """Return what gets a text as a whole, under the names that each pool's endpoints have for models and voices."""
+    fetch = Fetch(relay, door, taker, demand)
+    if any(pool.settings.models or pool.settings.voices for pool in door.tiers.pools):
+
+        def rewrite(pool: Pool) -> tuple[RequestHead, RequestBody]:
+            renamed = spoken.renamed(pool.settings.models, pool.settings.voices)
+            if renamed is spoken:
+                return taker.request, taker.request_body
+            body, request = renamed.body(), with_another_body(taker.request)
+            made = RequestBody(request, len(body))
+            made.take_whole(body)
+            return request, made
+
+        fetch.rewrite = rewrite
+    return fetch
+
+
 class Scatter:
     """Supplies an exchange with one answer made of several fetches; see exchange.Supplier."""
 
@@ -41,7 +60,7 @@ class Scatter:
         self._relay = relay
         self._door = door
         self._taker = taker
-        self._spoken = spoken
+        self._spoken = self._asked = spoken
         self._texts = texts
         self._next: str | None = next(texts)
         self._demand = demand._replace(first=len(self._next) / spoken.pace)
@@ -54,7 +73,7 @@ class Scatter:
         self._heard_until = NEVER
         self._paused = self._over = False
         self.idle_s = relay.settings.idle_timeout_s
-        self._whole = Fetch(relay, door, taker, self._demand)
+        self._whole = fetch_whole(relay, door, taker, self._demand, spoken)
         self._whole.divide = self._divide
 
     @property
@@ -124,8 +143,11 @@ class Scatter:
     def _divide(self, lease: Lease, now: float) -> bool:
         """Use a slot for the first part, and ask for more, where its pool lets texts be divided."""
         pool = lease.pool
+        # They hold each other, and nothing here is to wait for a collection.
+        self._whole.divide = None
         if not pool.settings.interchangeable or self._next is None:
             return False
+        self._spoken = self._spoken.renamed(pool.settings.models, pool.settings.voices)
         stats = self._relay.stats_of(pool)
         stats.scattered += 1
         stats.queue_wait.observe(self._whole.queue_s)
@@ -219,6 +241,7 @@ class Scatter:
         self._over = False
         self._next = None
         queue_s = self._whole.queue_s
-        self._whole = Fetch(self._relay, self._whole.door, self._taker, self._demand._replace(first=None))
+        demand = self._demand._replace(first=None)
+        self._whole = fetch_whole(self._relay, self._whole.door, self._taker, demand, self._asked)
         self._whole.queue_s = queue_s
         self._whole.ask(now)

@@ -4,10 +4,12 @@ Must not know connections, nor how pools choose.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 
 from pools.demand import Demand
 from pools.pool import Pool
+from pools.tiers import Tiers
 from sovren_edge.http.request import RequestHead, cache_control, likeness
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.exchange import Supplier
@@ -15,8 +17,8 @@ from sovren_edge.relay.fetch import Fetch, Taker
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.speech.coalesce import Flight, Seat
 from sovren_edge.speech.keep import Keep, Memory
-from sovren_edge.speech.reading import SPEECH_PATHS, Spoken, read_demand, read_speech
-from sovren_edge.speech.scatter import Scatter
+from sovren_edge.speech.reading import DEFAULT_FORM, SPEECH_PATHS, Spoken, read_demand, read_speech
+from sovren_edge.speech.scatter import Scatter, fetch_whole
 from sovren_edge.speech.sentences import FIRST_LEAST, divide
 
 
@@ -35,6 +37,7 @@ class Speaking:
         demand = read_demand(request, spoken, taker.caller.address.decode(), taker.started_at)
         if spoken is None or request.method != "POST" or not request.path.endswith(SPEECH_PATHS):
             return Fetch(relay, door, taker, demand)
+        door = self._door_for(door, spoken)
         first = door.tiers.pools[0]
         if not (first.settings.coalesce or first.settings.keep_bytes):
             return _supplier(relay, door, taker, spoken, demand)
@@ -48,11 +51,20 @@ class Speaking:
         if flight is not None and flight.supplier is not None and first.settings.coalesce:
             relay.stats_of(first).coalesced += 1
             return Seat(flight, taker, flight.supplier, first=False)
-        flight = Flight(self._flights, key, taker)
+        flight = Flight(self._flights, key, taker, relay.budget)
         flight.supplier = supplier = _supplier(relay, door, flight, spoken, demand)
         if keep is not None:
             flight.on_complete = _keeper(keep, key, supplier, first)
         return Seat(flight, taker, supplier, first=True)
+
+    def _door_for(self, door: Door, spoken: Spoken) -> Door:
+        """Return a door to those tiers that answer in the form that is asked for; to all, if none of them does."""
+        pools = door.tiers.pools
+        if not any(pool.settings.formats for pool in pools):
+            return door
+        form = spoken.form or DEFAULT_FORM
+        fit = [pool for pool in pools if not pool.settings.formats or form in pool.settings.formats]
+        return replace(door, tiers=Tiers(fit)) if 0 < len(fit) < len(pools) else door
 
     def _keep(self, relay: Relay, pool: Pool, request: RequestHead) -> Keep | None:
         if b"no-store" in cache_control(request):
@@ -83,4 +95,4 @@ def _supplier(relay: Relay, door: Door, taker: Taker, spoken: Spoken, demand: De
         first, second = next(texts, None), next(texts, None)
         if first is not None and second is not None:
             return Scatter(relay, door, taker, demand=demand, spoken=spoken, texts=chain((first, second), texts))
-    return Fetch(relay, door, taker, demand)
+    return fetch_whole(relay, door, taker, demand, spoken)

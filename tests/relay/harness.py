@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Literal
 
 from pools.admission import Refusal
@@ -168,6 +168,8 @@ def make_pool(
     deterministic: bool = False,
     coalesce: bool = True,
     keep_bytes: int = 0,
+    formats: tuple[str, ...] = (),
+    names: Mapping[str, dict[str, str]] = MappingProxyType({}),
 ) -> Pool:
     """Make a pool of loopback endpoints that are ready at once."""
     settings = PoolSettings(
@@ -180,6 +182,9 @@ def make_pool(
         deterministic=deterministic,
         coalesce=coalesce,
         keep_bytes=keep_bytes,
+        formats=formats,
+        models=names.get("models", {}),
+        voices=names.get("voices", {}),
     )
     endpoints = [Endpoint(f"127.0.0.1:{port}", "127.0.0.1", port, slots) for port in ports]
     pool = Pool(name, settings, endpoints, roll=lambda _n: 0, jitter=lambda: 0.5)

@@ -52,6 +52,18 @@ def test_a_trusted_caller_says_who_it_is_and_how_soon() -> None:
     assert demand().caller == "10.0.0.1"
 
 
+def test_models_and_voices_have_other_names_elsewhere() -> None:
+    """What is not renamed stays."""
+    spoken = read_speech(OPENAI)
+    assert spoken is not None
+    assert spoken.renamed({}, {}) is spoken
+    renamed = orjson.loads(spoken.renamed({"*": "kokoro"}, {"nova": "heart"}).body())
+    assert (renamed["model"], renamed["voice"], renamed["input"]) == ("kokoro", "alloy", "Good morning.")
+    other = read_speech(b'{"input":"x","voice":{"id":1}}')
+    assert other is not None
+    assert orjson.loads(other.renamed({"*": "kokoro"}, {"*": "heart"}).body()) == {"input": "x", "voice": {"id": 1}}
+
+
 def test_what_is_to_be_spoken_together_says_so() -> None:
     """In a field, or else in the body."""
     body = b'{"input":"Good morning.","affinity":"call-7"}'
