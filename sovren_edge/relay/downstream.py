@@ -365,7 +365,9 @@ class Downstream(asyncio.Protocol):
         self._closing = True
         self._partial = b""
         self._unsent = self._unsent_bytes
-        self.wait_until(self.relay.now() + self.relay.settings.head_timeout_s)
+        settings = self.relay.settings
+        # Who still has to read may pause as long as in the middle of an answer.
+        self.wait_until(self.relay.now() + (settings.idle_timeout_s if self._unsent else settings.head_timeout_s))
         if linger and self.transport.can_write_eof():
             self._read_on(reading=True)
             self.transport.write_eof()

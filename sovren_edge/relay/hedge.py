@@ -32,6 +32,7 @@ class Hedge:
         door = replace(first.door, tiers=Tiers([lease.pool]))
         self.fetch = Fetch(relay, door, self, lease.demand)
         self.fetch.attempts.tried = first.attempts.tried | {lease.endpoint}
+        self.fetch.rewrite = first.rewrite
         # One is enough.
         self.fetch.attempts.repeated = True
 
