@@ -6,6 +6,7 @@ edge divides texts, and beside it is a client that does so itself in front of HA
 """
 
 import argparse
+import signal
 import statistics
 import subprocess
 import sys
@@ -209,6 +210,8 @@ def _table(heard: dict[str, list[Heard]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    # Asked to end, what was started is ended first.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
         sys.exit(main())
     except BenchError as error:

@@ -41,9 +41,9 @@ class Attempts:
         if not (lease.pool.settings.repeatable or method in IDEMPOTENT):
             return False
         if kept_connection_for_s is not None and kept_connection_for_s < STALE_S and not self._stale:
-            # Closed under our feet: that says nothing about the endpoint.
+            # Closed under our feet: that says nothing about the endpoint, unless it happens all the time.
             self._stale = True
-            return True
+            return lease.pool.budget.take(now)
         # A repeat must not take the slot of somebody who has not been served once.
         if self.repeated or lease.pool.waiting or not lease.pool.budget.take(now):
             return False
