@@ -3,10 +3,10 @@
 Prints a line of JSON a text: its length, seconds from its planned arrival to the first sample and to the last, and
 the silence that its listener heard in between. The same seed sends the same texts at the same times. With `--split`,
 callers divide their texts themselves, and ask for up to four parts at once. With `--leave SHARE`, so many callers close
-their connections after 0.1 s. Texts come from twenty callers in turn, by X-Sovren-Caller; with `--greedy`, one more
-asks for as much as all of them.
+their connections after 0.1 s. With `--callers`, texts come from twenty callers in turn, by X-Sovren-Caller; with
+`--greedy`, one more asks for as much as all of them.
 
-`python callers_of_speech.py [--split] [--greedy] [--leave SHARE] PORT LOAD SECONDS SEED`
+`python callers_of_speech.py [--split] [--callers] [--greedy] [--leave SHARE] PORT LOAD SECONDS SEED`
 """
 
 import argparse
@@ -156,6 +156,8 @@ async def main(asked: argparse.Namespace) -> None:
     """Send them all, each in its time."""
     loop, dice = asyncio.get_running_loop(), random.Random(asked.seed + 1000)
     arrivals = texts(asked.load, asked.seconds, asked.seed)
+    if not asked.callers:
+        arrivals = [(at, text, "") for at, text, _ in arrivals]
     if asked.greedy:
         more = texts(asked.load, asked.seconds, asked.seed + 500)
         arrivals = sorted([*arrivals, *((at, f"Greedy {text}", "greedy") for at, text, _ in more)])
@@ -174,6 +176,7 @@ async def main(asked: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--split", action="store_true")
+    parser.add_argument("--callers", action="store_true")
     parser.add_argument("--greedy", action="store_true")
     parser.add_argument("--leave", type=float, default=0.0)
     for name, kind in (("port", int), ("load", float), ("seconds", float), ("seed", int)):

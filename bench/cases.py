@@ -76,8 +76,8 @@ def greedy(seconds: float, seeds: int) -> Iterator[str]:
     """Compare what twenty callers hear with and without one more who asks for as much as all of them."""
     alone, beside = [], []
     for seed in range(seeds):
-        alone.append(quantile(first_sounds(call(EDGE_PORT, 0.85, seconds, seed)), 95))
-        said = call(EDGE_PORT, 0.85, seconds, seed, "--greedy")
+        alone.append(quantile(first_sounds(call(EDGE_PORT, 0.85, seconds, seed, "--callers")), 95))
+        said = call(EDGE_PORT, 0.85, seconds, seed, "--callers", "--greedy")
         beside.append(quantile(first_sounds([one for one in said if one["caller"] != "greedy"]), 95))
     yield f"beside a greedy caller, the others' p95: {ratios(beside, alone)} x without it (mark: 1.25)"
 

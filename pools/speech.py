@@ -164,9 +164,10 @@ class Speech:
         callers = {waiter.demand.caller for waiter in waiters} | set(self._inflight)
         share = ceil(slots / len(callers)) if callers else slots
 
-        def place(waiter: Waiter) -> tuple[bool, int, float]:
+        def place(waiter: Waiter) -> tuple[int, int, float]:
             group, key = self._place(waiter, now)
-            return group > 0 and self._inflight[waiter.demand.caller] >= share, group, key
+            # The further beyond its share somebody is, the later.
+            return group and max(0, self._inflight[waiter.demand.caller] + 1 - share), group, key
 
         return sorted(waiters, key=place)
 
