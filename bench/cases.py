@@ -5,9 +5,7 @@ and engines work: see callers_of_speech.py and engine.py.
 """
 
 import argparse
-import signal
 import statistics
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from models import PORTS
-from processes import BenchError
+from processes import run
 from speech import EDGE_PORT, HAPROXY_PORT, call, quantile, start
 
 Said = list[dict[str, object]]
@@ -118,11 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Asked to end, what was started is ended first.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        sys.exit(f"bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

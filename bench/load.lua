@@ -8,6 +8,11 @@
 
 local ring, at = {}, 0
 
+local function next_of_ring()
+  at = at % #ring + 1
+  return ring[at]
+end
+
 function init(args)
   local kind = args[1]
   if kind == "post" or kind == "speech" then
@@ -26,10 +31,7 @@ function init(args)
           "POST", "/v1/audio/speech", wrk.headers,
           string.format('{"model":"tts-1","input":"The board meets at nine; figure %07d.","voice":"alloy"}', i))
       end
-      request = function()
-        at = at % #ring + 1
-        return ring[at]
-      end
+      request = next_of_ring
     end
   elseif kind == "handshake" then
     wrk.headers["Connection"] = "close"
@@ -37,10 +39,7 @@ function init(args)
     for i = 1, 4096 do
       ring[i] = wrk.format("GET", "/v1/speech/" .. i, { ["X-Trace"] = string.format("%08x", i * 2654435) })
     end
-    request = function()
-      at = at % #ring + 1
-      return ring[at]
-    end
+    request = next_of_ring
   end
 end
 

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -20,6 +22,17 @@ POLL_S = 0.02
 
 class BenchError(Exception):
     """The benchmark cannot go on; its message is for the person who runs it."""
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Exit with what `main` returns; asked to end, what was started is ended first."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
+    try:
+        sys.exit(main())
+    except BenchError as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ minute hits all alike. Must not know how a proxy is configured or a figure is sh
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from load import CONNECTIONS, KINDS, TLS_KINDS, Outcome, run_load
 from measures import MEASURES
 from models import PORTS, models_command
 from page import make_figures, race_figures, write_page
-from processes import BenchError, cpu_seconds, pinned, require_free, started
+from processes import BenchError, cpu_seconds, pinned, require_free, run, started
 from proxies import Proxy, find_program, installed_proxies
 from report import TITLES, Run, describe_evidence, describe_machine, make_table
 
@@ -170,11 +169,4 @@ def _load_faults(outcome: Outcome) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    # Asked to end, what was started is ended first.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        sys.exit(f"bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

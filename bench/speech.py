@@ -6,7 +6,6 @@ edge divides texts, and beside it is a client that does so itself in front of HA
 """
 
 import argparse
-import signal
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 import orjson
 from models import PORTS, nginx_directories
 from peers import caddy, envoy, traefik
-from processes import BenchError, pinned, started, wait_until
+from processes import BenchError, pinned, run, started, wait_until
 from proxies import PAIR, find_program
 
 HERE = Path(__file__).parent
@@ -210,11 +209,4 @@ def _table(heard: dict[str, list[Heard]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    # Asked to end, what was started is ended first.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        sys.exit(f"bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

@@ -33,6 +33,8 @@ class Pool:
         self._speech: Speech | None = None
         if settings.kind == "speech":
             self._speech = Speech(settings.overdue_s, roll, in_parts=settings.interchangeable)
+        # Whether a second attempt may begin beside a slow first one at all.
+        self.hedges = self._speech is not None and settings.repeatable
         self._roll = roll
         self._jitter = jitter
         # A dictionary is an ordered set: a caller that leaves is removed without a search.
@@ -98,11 +100,6 @@ class Pool:
         usable = [e for e in self.endpoints if e.usable_in_panic and e not in tried]
         endpoint = least_inflight(usable, self._roll)
         return None if endpoint is None else self._lease(endpoint, demand, now)
-
-    @property
-    def hedges(self) -> bool:
-        """Whether a second attempt may begin beside a slow first one at all."""
-        return self._speech is not None and self.settings.repeatable
 
     def may_hedge(self, lease: Lease, now: float) -> bool:
         """Whether a second attempt is due beside this one, and count it if so.

@@ -69,5 +69,12 @@ class RequestBody:
         return [LAST_CHUNK] if self.streaming and self._chunked else []
 
 
+def made_body(request: RequestHead, body: bytes) -> RequestBody:
+    """Return a body that nobody has sent: it is complete, and kept whatever its size."""
+    made = RequestBody(request, len(body))
+    made.take_whole(body)
+    return made
+
+
 # Most requests have none, and one that is complete never changes.
 NO_BODY = RequestBody(RequestHead("GET", 1, keep_alive=True), 0)

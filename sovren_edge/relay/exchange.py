@@ -92,7 +92,7 @@ class Exchange:
 
     @property
     def caller(self) -> Caller:
-        """Who asked; see fetch.Taker."""
+        """Who asked; see taker.Taker."""
         return self._downstream.caller
 
     # --- the request's body
@@ -165,7 +165,7 @@ class Exchange:
         self._supplier = supplier = self._door.supplier(self._relay, self._door, self)
         supplier.ask(now)
 
-    # --- the answer: told by its supplier, see fetch.Taker
+    # --- the answer: told by its supplier, see taker.Taker
 
     def sent(self, *, paused: bool) -> None:
         """Read on while an endpoint takes the request."""

@@ -5,14 +5,14 @@ the answer is for, nor what becomes of it.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.demand import UNKNOWN, Demand
 from pools.health import OURS
 from pools.pool import Pool
 from sovren_edge.errors import Problem
-from sovren_edge.http.request import Caller, RequestHead, forward_request
+from sovren_edge.http.request import RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.observe.stats import SERVER_ERROR
 from sovren_edge.relay import problems, timeouts
@@ -26,56 +26,8 @@ if TYPE_CHECKING:
     from sovren_edge.observe.stats import EndpointStats
     from sovren_edge.relay.hedge import Hedge
     from sovren_edge.relay.relay import Door, Relay
+    from sovren_edge.relay.taker import Taker
     from sovren_edge.relay.upstream import Upstream
-
-
-class Taker(Protocol):
-    """Whoever an answer is for, and what was asked; one of `ended`, `failed` and `broken` is the last that it is told.
-
-    `request_id` and `caller` are what endpoints are told of where the request came from.
-    """
-
-    request: RequestHead
-    request_body: RequestBody
-    request_id: bytes
-    started_at: float
-
-    @property
-    def caller(self) -> Caller:
-        """Who asked."""
-
-    def wait_until(self, deadline: float) -> None:
-        """Set when what is waited for now has taken too long; NEVER where somebody else watches."""
-
-    def sent(self, *, paused: bool) -> None:
-        """Take note that an endpoint reads the request; `paused`: more slowly than it is written."""
-
-    def interim(self, head: ResponseHead) -> None:
-        """Take a 1xx; the final answer follows."""
-
-    def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
-        """Take the final answer's head; a body that is not `sized` ends by a sign of its own."""
-
-    def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        """Take the head and all of the body; `ended` follows."""
-
-    def switched(self, head: ResponseHead, now: float) -> bool:
-        """Take a tunnel; return whether that was asked for."""
-
-    def body(self, pieces: list[bytes], now: float) -> None:
-        """Take some of the answer's body."""
-
-    def flush(self) -> None:
-        """Send on what has come: nothing more is at hand."""
-
-    def ended(self, now: float) -> None:
-        """Take note that the answer is complete."""
-
-    def failed(self, problem: Problem, now: float) -> None:
-        """Take note that no answer comes."""
-
-    def broken(self, reason: str, now: float) -> None:
-        """Take note that the rest of an answer that has begun does not come."""
 
 
 class Fetch:
@@ -101,7 +53,7 @@ class Fetch:
     _upstream: "Upstream | None" = None
     _waiter: Waiter | None = None
 
-    def __init__(self, relay: "Relay", door: "Door", taker: Taker, demand: Demand = UNKNOWN) -> None:
+    def __init__(self, relay: "Relay", door: "Door", taker: "Taker", demand: Demand = UNKNOWN) -> None:
         self._relay = relay
         self.door = door
         self.taker = taker
@@ -164,11 +116,11 @@ class Fetch:
 
     def take(self, lease: Lease, now: float) -> None:
         """Use a slot."""
-        attempts = self.attempts
+        attempts, stats = self.attempts, self._relay.stats_of(lease.pool)
         if not attempts.count:
             if self.divide is not None and self.divide(lease, now):
                 return
-            self._relay.stats_of(lease.pool).queue_wait.observe(self.queue_s)
+            stats.queue_wait.observe(self.queue_s)
         if self.rewrite is not None:
             self._request, self._body = self.rewrite(lease.pool)
         attempts.count += 1
@@ -176,7 +128,7 @@ class Fetch:
         self.lease = lease
         endpoint = lease.endpoint
         self.endpoint = endpoint.name
-        self._stats = self._relay.stats_of(lease.pool).endpoints[endpoint.name]
+        self._stats = stats.endpoints[endpoint.name]
         upstream = self._relay.connections.take(endpoint)
         if upstream is not None:
             self._send(upstream, lease, now)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Hedge:
-    """Takes the second attempt's answer in the first one's name; see fetch.Taker."""
+    """Takes the second attempt's answer in the first one's name; see taker.Taker."""
 
     def __init__(self, relay: "Relay", first: Fetch, lease: Lease) -> None:
         """Begin beside `first`, which holds `lease`."""
@@ -57,42 +57,42 @@ class Hedge:
     # --- what its fetch tells
 
     def wait_until(self, deadline: float) -> None:
-        """See fetch.Taker; until it is heard, the first one's time counts."""
+        """See taker.Taker; until it is heard, the first one's time counts."""
         if self._won:
             self._first.taker.wait_until(deadline)
 
     def sent(self, *, paused: bool) -> None:
-        """See fetch.Taker; all of the request is at hand."""
+        """See taker.Taker; all of the request is at hand."""
 
     def interim(self, head: ResponseHead) -> None:
-        """See fetch.Taker; nobody waits for it."""
+        """See taker.Taker; nobody waits for it."""
 
     def switched(self, head: ResponseHead, now: float) -> bool:  # noqa: ARG002 - Taker's signature
-        """See fetch.Taker; nobody asked for that."""
+        """See taker.Taker; nobody asked for that."""
         return False
 
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._win(head, now):
             self._first.taker.answered(head, now, sized=sized)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._win(head, now):
             self._first.taker.answered_whole(head, body, now)
 
     def body(self, pieces: list[bytes], now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._won:
             self._first.taker.body(pieces, now)
 
     def flush(self) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._won:
             self._first.taker.flush()
 
     def ended(self, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._won:
             # The two hold each other, and nothing here is to wait for a collection.
             self._first.hedge = None
@@ -101,12 +101,12 @@ class Hedge:
             self._first.hedge_failed(now)
 
     def failed(self, problem: Problem, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if not self._over:
             self._first.hedge_failed(now, problem)
 
     def broken(self, reason: str, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._won:
             self._first.hedge = None
             self._first.taker.broken(reason, now)

@@ -25,10 +25,11 @@ from sovren_edge.relay.budget import Budget
 from sovren_edge.relay.connections import Connections
 from sovren_edge.relay.deadlines import STEP_S, Deadlines
 from sovren_edge.relay.exchange import Supplier
-from sovren_edge.relay.fetch import Fetch, Taker
+from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.hedge import begin_due
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.settings import RelaySettings
+from sovren_edge.relay.taker import Taker
 
 if TYPE_CHECKING:
     from sovren_edge.relay.downstream import Downstream

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from sovren_edge.http.framing import BodyReader, FramingError, SizedReader, UntilCloseReader
 from sovren_edge.http.response import SWITCHED, ResponseError, ResponseHead
+from sovren_edge.relay.taker import Told
 
 if TYPE_CHECKING:
     from pools.endpoint import Endpoint
@@ -18,29 +19,8 @@ WRITE_BUFFER = 128 * 1024
 HEADS_A_TURN = 8
 
 
-class Served(Protocol):
-    """What an upstream connection tells whoever it serves."""
-
-    def interim(self, head: ResponseHead) -> None:
-        """Take a 1xx; the final response follows."""
-
-    def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
-        """Take the final response's head; a body that is not `sized` ends by a sign of its own."""
-
-    def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        """Take the final response whole; the connection has been given back."""
-
-    def switched(self, head: ResponseHead, now: float) -> bool:
-        """Take the connection as a tunnel; return whether that was asked for."""
-
-    def body(self, pieces: list[bytes], now: float) -> None:
-        """Take some of the response's body."""
-
-    def flush(self) -> None:
-        """Send on what has come: nothing more is at hand."""
-
-    def ended(self, now: float) -> None:
-        """Take note that the response is complete."""
+class Served(Told, Protocol):
+    """What an upstream connection tells whoever it serves; with `answered_whole` and `ended` it is given back."""
 
     def broken(self, reason: str) -> None:
         """Take note that the connection ended, or spoke no HTTP, before the response was complete."""

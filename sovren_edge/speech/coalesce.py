@@ -11,14 +11,14 @@ from sovren_edge.errors import Problem
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.budget import Budget
 from sovren_edge.relay.exchange import Supplier
-from sovren_edge.relay.fetch import Taker
+from sovren_edge.relay.taker import Taker
 
 # As much of an answer is remembered for those who come late; when more has come, nobody joins any more.
 REMEMBERED = 2 * 1024 * 1024
 
 
 class Flight:
-    """One answer on its way; it is whom its supplier tells, see fetch.Taker."""
+    """One answer on its way; it is whom its supplier tells, see taker.Taker."""
 
     def __init__(self, flights: MutableMapping[bytes, "Flight"], key: bytes, first: Taker, budget: Budget) -> None:
         """Take part in `flights` under a `key` until the answer is complete, or too long; `first` asked for it."""
@@ -87,38 +87,38 @@ class Flight:
     # --- what its supplier tells
 
     def wait_until(self, deadline: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._deadline = deadline
         for taker in self._takers[:]:
             taker.wait_until(deadline)
 
     def sent(self, *, paused: bool) -> None:
-        """See fetch.Taker; all of the request is at hand."""
+        """See taker.Taker; all of the request is at hand."""
 
     def interim(self, head: ResponseHead) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         for taker in self._takers[:]:
             taker.interim(head)
 
     def switched(self, head: ResponseHead, now: float) -> bool:  # noqa: ARG002 - Taker's signature
-        """See fetch.Taker; nobody asked for that."""
+        """See taker.Taker; nobody asked for that."""
         return False
 
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._head, self._sized = head, sized
         for taker in self._takers[:]:
             taker.answered(head, now, sized=sized)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._head, self._sized = head, True
         self._remember([body])
         for taker in self._takers[:]:
             taker.answered_whole(head, body, now)
 
     def body(self, pieces: list[bytes], now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._remember(pieces)
         for taker in self._takers[:]:
             taker.body(pieces, now)
@@ -140,24 +140,24 @@ class Flight:
         self._budget.give(reserved)
 
     def flush(self) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         for taker in self._takers[:]:
             taker.flush()
 
     def ended(self, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self.on_complete is not None and self._head is not None and self._size <= REMEMBERED:
             self.on_complete(self._head, self._pieces, now)
         for taker in self._end():
             taker.ended(now)
 
     def failed(self, problem: Problem, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         for taker in self._end():
             taker.failed(problem, now)
 
     def broken(self, reason: str, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         for taker in self._end():
             taker.broken(reason, now)
 

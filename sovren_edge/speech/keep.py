@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pools.admission import Outcome
 from sovren_edge.http.response import ResponseHead, may_be_kept, of_age
 from sovren_edge.observe.stats import PoolStats
-from sovren_edge.relay.fetch import Taker
+from sovren_edge.relay.taker import Taker
 
 # What an answer costs beside its body: its head, its request and what holds them together.
 OVERHEAD = 2048

@@ -11,9 +11,10 @@ from sovren_edge.errors import Problem
 from sovren_edge.http.response import OK, ResponseHead, media_type
 from sovren_edge.observe.stats import SERVER_ERROR
 from sovren_edge.relay import timeouts
-from sovren_edge.relay.body import RequestBody
+from sovren_edge.relay.body import made_body
 from sovren_edge.relay.deadlines import NEVER
-from sovren_edge.relay.fetch import Fetch, Taker
+from sovren_edge.relay.fetch import Fetch
+from sovren_edge.relay.taker import Taker
 from sovren_edge.speech.audio import AudioError, Track, open_track
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Whole(Protocol):
 
 
 class Part:
-    """One part, as whoever its answer is for: see fetch.Taker and deadlines.Watched."""
+    """One part, as whoever its answer is for: see taker.Taker and deadlines.Watched."""
 
     def __init__(
         self, relay: "Relay", door: "Door", whole: Whole, asked: Taker, *, request: "RequestHead", body: bytes,
@@ -44,20 +45,19 @@ class Part:
     ) -> None:  # fmt: skip
         """Speak `body` in the place of what was `asked`; `wanted` names its form, if the caller does."""
         self.request, self.request_id, self.caller, self.started_at = request, asked.request_id, asked.caller, now
-        self.request_body = RequestBody(request, len(body))
-        self.request_body.take_whole(body)
+        self.request_body = made_body(request, body)
         self.demand = demand
         self.deadline = self.looked_at = NEVER
         self.bucket = 0
         self.complete = False
         self.track: Track | None = None
         self.media_type = b""
-        self.tries = 0
         self.reasons: dict[str, object] = {}
         self._relay = relay
         self._door = door
         self._whole = whole
         self._repeats = 0
+        self._tries_before = 0
         self._status = 0
         self._wrong = ""
         self._wanted = wanted
@@ -81,6 +81,11 @@ class Part:
         self.deadline = NEVER
         self._fetch.stop(outcome, now)
 
+    @property
+    def tries(self) -> int:
+        """Attempts so far."""
+        return self._tries_before + self._fetch.tries
+
     def explain(self) -> dict[str, object]:
         """See exchange.Supplier."""
         return self.reasons or self._fetch.explain()
@@ -97,11 +102,11 @@ class Part:
     def repeat(self, reason: str, now: float) -> None:
         """Speak it again elsewhere; whatever was passed on is not passed on twice."""
         attempts, pool = self._fetch.attempts, self._door.tiers.pools[0]
-        self.tries += attempts.count
         if self._repeats == REPEATS:
             self._whole.lost(reason, now)
             return
         self._repeats += 1
+        self._tries_before += attempts.count
         # Of a wrong form it may be known before it has ended.
         self._fetch.stop(Outcome.FAILED, now)
         pool.budget.spend(now)
@@ -117,7 +122,7 @@ class Part:
     # --- what its fetch tells
 
     def wait_until(self, deadline: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self.deadline = deadline
         if deadline < self.looked_at:
             self._relay.deadlines.bring_forward(self)
@@ -131,17 +136,17 @@ class Part:
         self.repeat(late.problem.reason, now)
 
     def sent(self, *, paused: bool) -> None:
-        """See fetch.Taker; all of the request is at hand."""
+        """See taker.Taker; all of the request is at hand."""
 
     def interim(self, head: ResponseHead) -> None:
-        """See fetch.Taker; nobody waits for it."""
+        """See taker.Taker; nobody waits for it."""
 
     def switched(self, head: ResponseHead, now: float) -> bool:  # noqa: ARG002 - Taker's signature
-        """See fetch.Taker; nobody asked for that."""
+        """See taker.Taker; nobody asked for that."""
         return False
 
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:  # noqa: ARG002 - Taker's signature
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._status = head.status
         if self._door.explains:
             # When it is passed on, its lease has ended.
@@ -149,12 +154,12 @@ class Part:
         self.media_type = media_type(head)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self.answered(head, now, sized=True)
         self.body([body], now)
 
     def body(self, pieces: list[bytes], now: float) -> None:  # noqa: ARG002 - Taker's signature
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._status != OK or self._wrong:
             return
         try:
@@ -187,18 +192,17 @@ class Part:
         self._fetch.blame()
 
     def flush(self) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         if self._sound:
             self._whole.came(self._relay.now())
 
     def ended(self, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._relay.deadlines.forget(self)
         if self._status == OK:
             self._end_track()
         elif self._status < SERVER_ERROR:
             # It is the request that is wrong: nobody else would take it.
-            self.tries += self._fetch.attempts.count
             self._whole.lost(f"an endpoint answered {self._status}", now)
             return
         else:
@@ -206,7 +210,6 @@ class Part:
         if self._wrong:
             self.repeat(self._wrong, now)
             return
-        self.tries += self._fetch.attempts.count
         self.complete = True
         self._whole.came(now)
 
@@ -222,11 +225,11 @@ class Part:
             self._wrong = str(error)
 
     def failed(self, problem: Problem, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._relay.deadlines.forget(self)
         self.repeat(problem.reason, now)
 
     def broken(self, reason: str, now: float) -> None:
-        """See fetch.Taker."""
+        """See taker.Taker."""
         self._relay.deadlines.forget(self)
         self.repeat(reason, now)

@@ -15,9 +15,11 @@ from pools.demand import Demand
 from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.http.request import RequestHead, with_another_body
-from sovren_edge.relay.body import RequestBody
+from sovren_edge.relay.body import RequestBody, made_body
 from sovren_edge.relay.deadlines import NEVER
-from sovren_edge.relay.fetch import Fetch, Taker
+from sovren_edge.relay.fetch import Fetch
+from sovren_edge.relay.taker import Taker
+from sovren_edge.speech.audio import Track
 from sovren_edge.speech.part import Part
 from sovren_edge.speech.reading import Spoken
 
@@ -41,10 +43,8 @@ def fetch_whole(relay: "Relay", door: "Door", taker: Taker, demand: Demand, spok
             renamed = spoken.renamed(pool.settings.models, pool.settings.voices)
             if renamed is spoken:
                 return taker.request, taker.request_body
-            body, request = renamed.body(), with_another_body(taker.request)
-            made = RequestBody(request, len(body))
-            made.take_whole(body)
-            return request, made
+            request = with_another_body(taker.request)
+            return request, made_body(request, renamed.body())
 
         fetch.rewrite = rewrite
     return fetch
@@ -205,7 +205,7 @@ class Scatter:
         if track is None:
             return False
         if self._form is None:
-            self._begin(part, now)
+            self._begin(track, part.media_type, now)
         elif track.form != self._form:
             part.complete = False
             part.repeat("its audio is of another form than that of the parts before", now)
@@ -218,14 +218,12 @@ class Scatter:
             self._taker.body(sound, now)
         return True
 
-    def _begin(self, part: Part, now: float) -> None:
+    def _begin(self, track: Track, media_type: bytes, now: float) -> None:
         """Begin the answer, as an endpoint would that does not know its length yet."""
-        if part.track is None:
-            return
-        self._form, self._heard_until = part.track.form, now
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % part.media_type
+        self._form, self._heard_until = track.form, now
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % media_type
         self._taker.answered(self._relay.connections.responses[head], now, sized=False)
-        opening = part.track.opening()
+        opening = track.opening()
         if opening:
             self._taker.body([opening], now)
 

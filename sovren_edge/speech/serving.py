@@ -10,11 +10,12 @@ from itertools import chain
 from pools.demand import Demand
 from pools.pool import Pool
 from pools.tiers import Tiers
-from sovren_edge.http.request import RequestHead, cache_control, likeness
+from sovren_edge.http.request import cache_control, likeness
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.exchange import Supplier
-from sovren_edge.relay.fetch import Fetch, Taker
+from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.relay import Door, Relay
+from sovren_edge.relay.taker import Taker
 from sovren_edge.speech.coalesce import Flight, Seat
 from sovren_edge.speech.keep import Keep, Memory
 from sovren_edge.speech.reading import DEFAULT_FORM, SPEECH_PATHS, Spoken, read_demand, read_speech
@@ -42,8 +43,9 @@ class Speaking:
         if not (first.settings.coalesce or first.settings.keep_bytes):
             return _supplier(relay, door, taker, spoken, demand)
         key = b"\0".join((door.tiers.key, likeness(request), body))
-        keep = self._keep(relay, first, request) if first.settings.keep_bytes else None
-        if keep is not None and b"no-cache" not in cache_control(request):
+        told = cache_control(request) if first.settings.keep_bytes else b"no-store"
+        keep = None if b"no-store" in told else self._keep(relay, first)
+        if keep is not None and b"no-cache" not in told:
             kept = keep.find(key)
             if kept is not None:
                 return Memory(kept, taker, relay.settings.idle_timeout_s)
@@ -66,9 +68,7 @@ class Speaking:
         fit = [pool for pool in pools if not pool.settings.formats or form in pool.settings.formats]
         return replace(door, tiers=Tiers(fit)) if 0 < len(fit) < len(pools) else door
 
-    def _keep(self, relay: Relay, pool: Pool, request: RequestHead) -> Keep | None:
-        if b"no-store" in cache_control(request):
-            return None
+    def _keep(self, relay: Relay, pool: Pool) -> Keep:
         keep = self.keeps.get(pool.name)
         if keep is None:
             keep = self.keeps[pool.name] = Keep(pool.settings.keep_bytes, relay.stats_of(pool))
