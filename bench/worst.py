@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import os
+import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -28,10 +29,12 @@ from sovren_edge.observe.log import Timestamps, open_log
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.relay.downstream import Downstream
+from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.relay.upstream import Upstream
+from sovren_edge.speech.serving import Speaking
 
 MARK_MS = 2.0
 EVERYBODY = Networks([ip_network("127.0.0.0/8")])
@@ -41,6 +44,28 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 MEGABYTES = 1 << 20
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 10485760\r\n\r\n"
+
+
+def speech(text: str) -> bytes:
+    """Return a request for speech; its words are `speech`, so that kinds are known by them."""
+    body = json.dumps({"input": text, "voice": "a", "response_format": "wav"}).encode()
+    return b"POST /v1/audio/speech HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def of_audio(kind: str, sound: bytes) -> bytes:
+    """Return an answer that is audio."""
+    return b"HTTP/1.1 200 OK\r\nContent-Type: audio/%s\r\nContent-Length: %d\r\n\r\n%s" % (
+        kind.encode(), len(sound), sound,
+    )  # fmt: skip
+
+
+WAV = (
+    b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 24_000, 48_000, 2, 16) + b"data\xff\xff\xff\xff"
+)
+PARTS = "Please walk on. " * 40
+# The shortest frames that mp3 knows: 24 bytes each, at 8 kbit/s and 24 kHz.
+FRAME = b"\xff\xf3\x14\xc4" + bytes(20)
+SILENCE = of_audio("wav", WAV + bytes(48_000))
 
 # What a caller sends, and what the endpoint answers to each request.
 KINDS: dict[str, tuple[bytes, bytes]] = {
@@ -63,6 +88,22 @@ KINDS: dict[str, tuple[bytes, bytes]] = {
     "an answer of 10 MB": (GET + b"\r\n", SIZED + b"x" * 10 * MEGABYTES),
     "an answer of 300,000 chunks of a byte": (GET + b"\r\n", CHUNKED + b"1\r\nx\r\n" * 300_000 + b"0\r\n\r\n"),
     "10,000 interim answers": (GET + b"\r\n", b"HTTP/1.1 103 E\r\n\r\n" * 10_000 + OK),
+    "speech of 60 KB in 10,000 sentences": (speech("Stay. " * 10_000), SILENCE),
+    "speech of 60 KB in one sentence": (speech("words " * 10_000), SILENCE),
+    "speech of 60 KB without a word": (speech("." * 60_000), SILENCE),
+    "speech of 60 KB of line ends": (speech("\n" * 30_000), SILENCE),
+    "speech of 60 KB of digits": (speech("1.1 " * 15_000), SILENCE),
+    "speech of 60 KB in one word": (speech("x" * 60_000), SILENCE),
+    "speech with a body of 60 KB that is no JSON": (
+        b"POST /v1/audio/speech HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60_000, SILENCE,
+    ),
+    "speech whose parts are wavs of 10 MB": (speech(PARTS), of_audio("wav", WAV + bytes(10 * MEGABYTES))),
+    "speech whose parts are wavs of 5,000 chunks": (
+        speech(PARTS), of_audio("wav", WAV[:36] + b"abcd\x02\0\0\0xx" * 5_000 + WAV[36:] + bytes(480)),
+    ),
+    "speech whose parts are mp3s of 400,000 frames": (
+        speech(PARTS).replace(b'"wav"', b'"mp3"'), of_audio("mpeg", FRAME * 400_000),
+    ),
 }  # fmt: skip
 
 
@@ -124,17 +165,22 @@ async def endpoint(answer: bytes) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def relay(port: int, *, absent: bool) -> AsyncIterator[int]:
+async def relay(port: int, *, absent: bool, speaks: bool) -> AsyncIterator[int]:
     """Serve one endpoint behind one door, with everything on."""
     loop = asyncio.get_running_loop()
     one = Endpoint("e", "127.0.0.1", port, 4)
-    pool = Pool("p", PoolSettings(endpoints=("set:1",), slots=4), [one], roll=lambda _n: 0, jitter=lambda: 0.5)
+    settings = PoolSettings(endpoints=("set:1",), slots=4, kind="speech", interchangeable=True, coalesce=True)
+    if not speaks:
+        settings = PoolSettings(endpoints=("set:1",), slots=4)
+    pool = Pool("p", settings, [one], roll=lambda _n: 0, jitter=lambda: 0.5)
     if absent:
         pool.enable(one, 0.0, enabled=False)
     else:
         pool.observe(one, ProbeResult.GOOD, 0.0)
     pages = OwnPages(b'{"status":"ok"}', {}, lambda: (), EVERYBODY)
-    door = Door("door", Tiers([pool]), pages, EVERYBODY, EVERYBODY, ListenerStats("door", "door"))
+    supplier = Speaking() if speaks else Fetch
+    stats = ListenerStats("door", "door")
+    door = Door("door", Tiers([pool]), pages, EVERYBODY, EVERYBODY, stats, supplier=supplier, reads_ahead=speaks)
     with open_log(LogSettings(path=os.devnull)) as (_, log):
         async with asyncio.TaskGroup() as group:
             journal = Journal(Timestamps(time.time), log.put)
@@ -183,7 +229,8 @@ async def measure(turns: Turns, kind: str, times: int) -> list[float]:
     sent, answer = KINDS[kind]
     worst = []
     for _ in range(times):
-        async with endpoint(answer) as behind, relay(behind, absent="refusals" in kind) as port:
+        how = {"absent": "refusals" in kind, "speaks": kind.startswith("speech")}
+        async with endpoint(answer) as behind, relay(behind, **how) as port:
             gc.collect()
             turns.took_ms.clear()
             await call(port, sent)

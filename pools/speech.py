@@ -3,7 +3,7 @@
 Must not know how slots are counted, nor probes. Its reasons are told in docs/balancing.md.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -84,7 +84,8 @@ class Load:
 
     def cost_s(self, now: float) -> float:
         """Return how late a text would begin to be heard: work before it, recent times to first audio, errors."""
-        return self.remaining_s(now) + self.ttfa_s + ERROR_S * self.errors * self._fading(now)
+        cost_s = self.ttfa_s + self.remaining_s(now) if self.working else self.ttfa_s
+        return cost_s + ERROR_S * self.errors * self._fading(now) if self.errors else cost_s
 
     def spoke(self, seconds: float, now: float) -> None:
         """Take a time to first audio."""
@@ -117,7 +118,7 @@ class Speech:
         self._in_parts = in_parts
         self._roll = roll
         self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
-        self._inflight: Counter[str] = Counter()
+        self._inflight: defaultdict[str, int] = defaultdict(int)
         # When each caller last asked, in that order: who has asked lately keeps a place in the queue.
         self._asked_at: dict[str, float] = {}
         # Who spoke last for each affinity, the oldest first.

@@ -225,10 +225,7 @@ class Fetch:
         """Pass on a whole answer."""
         # It serves others already: should the caller be slow to read, this one is no longer to be held back.
         upstream, self._upstream = self._upstream, None
-        self.begun = True
-        self._failing = head.status >= SERVER_ERROR
-        if self.hedge is not None:
-            self.hedge.stop(Outcome.LEFT, now)
+        self._note(head, now)
         self.taker.answered_whole(head, body, now)
         if body:
             self._spoke(now)
@@ -306,11 +303,16 @@ class Fetch:
         self.taker.sent(paused=paused)
 
     def _begin(self, head: ResponseHead, now: float) -> None:
+        self._note(head, now)
+        self._moved(now)
+
+    def _note(self, head: ResponseHead, now: float) -> None:
         self.begun = True
+        self._failing = head.status >= SERVER_ERROR
+        # Nothing that has been answered is to be kept in memory by those that have not.
+        self._relay.awaiting.discard(self)
         if self.hedge is not None:
             self.hedge.stop(Outcome.LEFT, now)
-        self._failing = head.status >= SERVER_ERROR
-        self._moved(now)
 
     def _moved(self, now: float) -> None:
         """Take note that bytes came from the endpoint."""

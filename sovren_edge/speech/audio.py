@@ -10,7 +10,7 @@ from typing import Protocol
 
 UNKNOWN_SIZES = frozenset({0, 0xFFFF_FFFF, 0x7FFF_FFFF})
 # A header longer than this has more in it than speech engines write.
-HEADER_LIMIT = 64 * 1024
+HEADER_LIMIT = 8 * 1024
 # What pcm is where its media type does not say more: 24 kHz, 16 bits, mono.
 PCM_RATE, PCM_BYTES = 24_000, 2
 
@@ -114,7 +114,7 @@ class WavTrack:
         at = 12
         if len(header) >= at and (header[:4] != b"RIFF" or header[8:at] != b"WAVE"):
             raise AudioError("this is no wav")
-        while len(header) >= at + 8:
+        while len(header) >= at + 8 and at <= HEADER_LIMIT:
             name, size = header[at : at + 4], int.from_bytes(header[at + 4 : at + 8], "little")
             at += 8
             if name == b"data":
@@ -204,9 +204,22 @@ class Mp3Track:
                 self.seconds = 0.0
         at = start
         while size := self._frame(data, at):
-            at += size
+            at = self._pass_over(data, at + size)
         self._partial = data[at:]
         return data[start:at]
+
+    def _pass_over(self, data: bytes, at: int) -> int:
+        """Take frames that are like the one before, of which there are many; return where they end."""
+        header = data[at : at + 4]
+        frame = self._known.get(header)
+        if frame is None:
+            return at
+        size, seconds, _ = frame
+        begin, last = at, len(data) - size
+        while at <= last and data.startswith(header, at):
+            at += size
+        self.seconds += (at - begin) // size * seconds
+        return at
 
     def _frame(self, data: bytes, at: int) -> int:
         """Take the frame that begins here; return its length, 0 if it is not whole, or a tag begins instead."""

@@ -70,6 +70,10 @@ class Spoken(NamedTuple):
         """Return the same request, or the same for another text."""
         return orjson.dumps(self.members if text is None else {**self.members, self.name: text})
 
+    def in_form(self, form: str) -> "Spoken":
+        """Return the same in another audio format."""
+        return self._replace(members={**self.members, "response_format": form})
+
     def renamed(self, models: Mapping[str, str], voices: Mapping[str, str]) -> "Spoken":
         """Return the same for endpoints that have other names for models and voices; `*` stands for all others."""
         changed = {}
@@ -101,15 +105,15 @@ def read_demand(request: RequestHead, spoken: Spoken | None, address: str, now: 
 
     What X-Sovren-* says is believed from trusted addresses; from others it may only lower the priority.
     """
-    told = request.told
-    priority = PRIORITIES.get(told.get(b"x-sovren-priority", b"").lower(), Priority.STANDARD)
-    caller, deadline = address, inf
-    if request.trusted:
-        caller = told.get(b"x-sovren-caller", b"")[:LONGEST_NAME].decode("latin-1") or address
-        deadline = now + _read_seconds(told.get(b"x-sovren-deadline-ms", b""))
-    else:
-        priority = max(priority, Priority.STANDARD)
-    affinity = told.get(b"x-sovren-affinity", b"")[:LONGEST_NAME].decode("latin-1")
+    told, priority, caller, deadline, affinity = request.told, Priority.STANDARD, address, inf, ""
+    if told:
+        priority = PRIORITIES.get(told.get(b"x-sovren-priority", b"").lower(), Priority.STANDARD)
+        affinity = told.get(b"x-sovren-affinity", b"")[:LONGEST_NAME].decode("latin-1")
+        if request.trusted:
+            caller = told.get(b"x-sovren-caller", b"")[:LONGEST_NAME].decode("latin-1") or address
+            deadline = now + _read_seconds(told.get(b"x-sovren-deadline-ms", b""))
+        else:
+            priority = max(priority, Priority.STANDARD)
     if spoken is None:
         return Demand(None, "", caller, priority, deadline, affinity=affinity)
     affinity = affinity or spoken.affinity

@@ -14,14 +14,13 @@ from pools.admission import Lease, Outcome
 from pools.demand import Demand
 from pools.pool import Pool
 from pools.tiers import Tiers
-from sovren_edge.http.request import RequestHead, with_another_body
-from sovren_edge.relay.body import RequestBody, made_body
+from sovren_edge.http.request import with_another_body
 from sovren_edge.relay.deadlines import NEVER
-from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.taker import Taker
 from sovren_edge.speech.audio import Track
 from sovren_edge.speech.part import Part
 from sovren_edge.speech.reading import Spoken
+from sovren_edge.speech.whole import fetch_whole, takes_samples
 
 if TYPE_CHECKING:
     from sovren_edge.relay.relay import Door, Relay
@@ -32,22 +31,6 @@ AT_ONCE = 4
 HEARD_S = 0.05
 # A silence that a listener notices.
 NOTICED_S = 0.1
-
-
-def fetch_whole(relay: "Relay", door: "Door", taker: Taker, demand: Demand, spoken: Spoken) -> Fetch:
-    """Return what gets a text as a whole, under the names that each pool's endpoints have for models and voices."""
-    fetch = Fetch(relay, door, taker, demand)
-    if any(pool.settings.models or pool.settings.voices for pool in door.tiers.pools):
-
-        def rewrite(pool: Pool) -> tuple[RequestHead, RequestBody]:
-            renamed = spoken.renamed(pool.settings.models, pool.settings.voices)
-            if renamed is spoken:
-                return taker.request, taker.request_body
-            request = with_another_body(taker.request)
-            return request, made_body(request, renamed.body())
-
-        fetch.rewrite = rewrite
-    return fetch
 
 
 class Scatter:
@@ -145,7 +128,8 @@ class Scatter:
         pool = lease.pool
         # They hold each other, and nothing here is to wait for a collection.
         self._whole.divide = None
-        if not pool.settings.interchangeable or self._next is None:
+        may_divide = pool.settings.interchangeable and not takes_samples(pool.settings, self._spoken)
+        if not may_divide or self._next is None:
             return False
         self._spoken = self._spoken.renamed(pool.settings.models, pool.settings.voices)
         stats = self._relay.stats_of(pool)

@@ -16,27 +16,32 @@ WINDOW = 4096
 
 def divide(text: str, language: str = "en") -> Iterator[str]:
     """Yield a text in parts, each of whole sentences with something to say in it; joined, they are the text."""
-    part, least = "", FIRST_LEAST
-    for sentence in _sentences(text, language):
-        if part and _length(part) >= least and _length(sentence):
-            yield part
-            part, least = "", LATER_LEAST
-        part += sentence
-    if part:
-        yield part
+    begin = at = said = 0
+    least = FIRST_LEAST
+    # Where for so long there was no place to divide it, the rest stays together.
+    while at < len(text) and at - begin <= WINDOW // 2:
+        for sentence in _sentences(text, at, language):
+            length = _length(sentence)
+            if said >= least and length:
+                yield text[begin:at]
+                begin, said, least = at, 0, LATER_LEAST
+            at += len(sentence)
+            said += length
+    if begin < len(text):
+        yield text[begin:]
 
 
-def _sentences(text: str, language: str) -> Iterator[str]:
-    at = 0
-    while at < len(text):
-        window = text[at : at + WINDOW]
-        sentences: list[str] = sentencex.segment(language, window)
-        if len(sentences) > 1 and at + WINDOW < len(text):
-            sentences.pop()  # it may go on behind the window
-        yield from sentences
-        at += sum(map(len, sentences))
+def _sentences(text: str, at: int, language: str) -> list[str]:
+    """Return the next sentences of a text, at least one."""
+    window = text[at : at + WINDOW]
+    sentences: list[str] = sentencex.segment(language, window)
+    if at + WINDOW < len(text):
+        if len(sentences) == 1:
+            return [text[at:]]
+        sentences.pop()  # it may go on behind the window
+    return sentences
 
 
 def _length(sentence: str) -> int:
     """Return the characters that can be spoken: nothing may be left with punctuation alone."""
-    return sum(map(str.isalnum, sentence))
+    return sum(map(str.isalnum, sentence[:WINDOW]))

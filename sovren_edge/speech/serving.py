@@ -18,9 +18,10 @@ from sovren_edge.relay.relay import Door, Relay
 from sovren_edge.relay.taker import Taker
 from sovren_edge.speech.coalesce import Flight, Seat
 from sovren_edge.speech.keep import Keep, Memory
-from sovren_edge.speech.reading import DEFAULT_FORM, SPEECH_PATHS, Spoken, read_demand, read_speech
-from sovren_edge.speech.scatter import Scatter, fetch_whole
+from sovren_edge.speech.reading import SPEECH_PATHS, Spoken, read_demand, read_speech
+from sovren_edge.speech.scatter import Scatter
 from sovren_edge.speech.sentences import FIRST_LEAST, divide
+from sovren_edge.speech.whole import fetch_whole, may_serve
 
 
 class Speaking:
@@ -64,8 +65,7 @@ class Speaking:
         pools = door.tiers.pools
         if not any(pool.settings.formats for pool in pools):
             return door
-        form = spoken.form or DEFAULT_FORM
-        fit = [pool for pool in pools if not pool.settings.formats or form in pool.settings.formats]
+        fit = [pool for pool in pools if may_serve(pool.settings, spoken)]
         return replace(door, tiers=Tiers(fit)) if 0 < len(fit) < len(pools) else door
 
     def _keep(self, relay: Relay, pool: Pool) -> Keep:

@@ -36,7 +36,7 @@ SENTENCES = (
     "The chair thanked them all.",
     "They will meet again in May.",
 )
-TEXTS = [" ".join(random.Random(seed).sample(SENTENCES, 6)) for seed in range(30)]
+TEXTS = [" ".join(random.Random(seed).sample(SENTENCES, 6)) for seed in range(100)]
 # Many sentences in each part, so that there is a middle of it for a while.
 WORDS = " ".join(("Stay.", "Walk.", "Turn.", "Wait.") * 16)
 WAV_HEADER = wav("", size=0xFFFF_FFFF)

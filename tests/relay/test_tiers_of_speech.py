@@ -1,9 +1,13 @@
 """Tiers of speech with other formats, and other names for models and voices."""
 
+import asyncio
+
 import orjson
 import pytest
-from harness import Backend, Front, backend, front, make_pool
-from voices import LONG, request, sound, speaking
+from harness import Backend, Front, backend, front, make_pool, read_request, unchunk
+from voices import LONG, request, response, sound, speaking, wav
+
+from pools.pool import Pool
 
 NAMES = {"models": {"*": "kokoro"}, "voices": {"alloy": "heart"}}
 
@@ -17,6 +21,16 @@ def asked(one: Backend) -> list[tuple[str, str]]:
 async def spoken(made: Front, audio_format: str, text: str = "Good morning.") -> bytes:
     """Ask for a text; return the answer."""
     return await made.call(request(text, audio_format))
+
+
+def samples_of(one: Backend) -> Pool:
+    """Make a pool of an endpoint that has wav and no pcm."""
+    return make_pool("csm", [one.port], kind="speech", formats=("wav",))
+
+
+def samples(answer: bytes) -> bytes | None:
+    """Return what a whole answer says."""
+    return unchunk(answer.partition(b"\r\n\r\n")[2])
 
 
 @pytest.mark.parametrize(
@@ -73,3 +87,72 @@ async def test_parts_are_asked_for_by_the_same_names() -> None:
             await spoken(made, "pcm", LONG)
             assert len(one.requests) > 1
             assert set(asked(one)) == {("kokoro", "heart")}
+
+
+async def test_bare_samples_are_taken_out_of_a_wav_where_a_tier_has_no_pcm() -> None:
+    """The caller sees pcm, the endpoint is asked for wav; names are its own."""
+    async with backend(speaking) as one:
+        pool = make_pool("csm", [one.port], kind="speech", interchangeable=True, formats=("mp3", "wav"), names=NAMES)
+        async with front(pool) as made:
+            answer = await spoken(made, "pcm", LONG)
+            assert b"\r\nContent-Type: audio/pcm\r\n" in answer
+            assert samples(answer) == sound(LONG)
+            assert orjson.loads(one.requests[0][1])["response_format"] == "wav"
+            assert asked(one) == [("kokoro", "heart")]
+            assert pool.inflight == 0
+
+
+async def test_a_tier_with_pcm_is_asked_for_it() -> None:
+    """The other one serves when it is away."""
+    async with backend(speaking) as one, backend(speaking) as two:
+        first = make_pool("tts", [one.port], kind="speech", interchangeable=True, formats=("pcm",))
+        async with front(first, make_pool("csm", [two.port], kind="speech", formats=("wav",))) as made:
+            assert samples(await spoken(made, "pcm", LONG)) == sound(LONG)
+            assert len(one.requests) > 1
+            first.enable(first.endpoints[0], 0.0, enabled=False)
+            assert samples(await spoken(made, "pcm", LONG)) == sound(LONG)
+            assert len(two.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        wav("Good morning.", rate=44_100),
+        wav("Good morning.")[:60],
+        wav("Good morning.")[:30],
+        b"no wav at all",
+    ],
+    ids=["another rate", "cut samples", "cut header", "no wav"],
+)
+async def test_what_holds_no_such_samples_is_no_answer(answer: bytes) -> None:
+    """Who asked for pcm is never given anything else."""
+    async with backend(lambda *_: response(answer, media_type="audio/wav")) as one:
+        pool = samples_of(one)
+        async with front(pool) as made:
+            got = await spoken(made, "pcm")
+            if got.startswith(b"HTTP/1.1 200"):
+                assert not got.endswith(b"0\r\n\r\n")
+            else:
+                assert got.startswith(b"HTTP/1.1 502")
+                assert b'"reason":"upstream_failed"' in got
+            assert pool.inflight == 0
+
+
+async def test_an_error_instead_of_a_wav_is_passed_on() -> None:
+    """The endpoint's own words."""
+    refusal = response(b'{"error":"no such voice"}', status="400 Bad Request")
+    async with backend(lambda *_: refusal) as one, front(samples_of(one)) as made:
+        assert (await spoken(made, "pcm")).endswith(b'{"error":"no such voice"}')
+
+
+async def test_a_wav_that_breaks_off_is_broken_pcm() -> None:
+    """The first samples may have been heard."""
+    whole = response(wav("Good morning."), media_type="audio/wav")
+
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(whole[:-4])
+        await writer.drain()
+
+    async with backend(raw=break_off) as one, front(samples_of(one)) as made:
+        assert not (await spoken(made, "pcm")).endswith(b"0\r\n\r\n")

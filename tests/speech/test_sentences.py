@@ -25,6 +25,13 @@ def test_long_texts_are_divided_piece_by_piece(text: str) -> None:
     assert "".join(divide(text)) == text
 
 
+@pytest.mark.parametrize("text", ["\n" * 60_000, "." * 60_000, "so on and on " * 5_000], ids=["lines", "dots", "words"])
+def test_what_has_no_end_is_left_whole(text: str) -> None:
+    """Nobody searches it for long, and no word is cut."""
+    assert list(divide(text)) == [text]
+    assert list(divide("This is a sentence of some words. " + text))[-1].endswith(text[-30_000:])
+
+
 def test_sentences_go_on_over_the_window() -> None:
     """Where a piece of the text ends, no sentence does."""
     for part in divide(WORDS * (3 * WINDOW // len(WORDS))):
