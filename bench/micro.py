@@ -18,7 +18,7 @@ from pools.health import ProbeResult
 from pools.pool import Pool
 from pools.settings import PoolSettings
 from pools.tiers import Tiers
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.http.remembered import Remembered
 from sovren_edge.http.request import Caller, forward_request, parse_request
 from sovren_edge.http.response import parse_response

@@ -23,7 +23,7 @@ from pools.health import ProbeResult
 from pools.pool import Pool
 from pools.settings import PoolSettings
 from pools.tiers import Tiers
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.listener import OwnPages
 from sovren_edge.observe.log import Timestamps, open_log
 from sovren_edge.observe.settings import LogSettings

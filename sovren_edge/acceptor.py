@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import encode, problem_answer
 from sovren_edge.http.proxy_protocol import FIXED_SIZE, ProxyHeaderError, caller_address, rest_size

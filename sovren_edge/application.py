@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from sovren_edge.acceptor import Serve
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.errors import Problem, Side
 from sovren_edge.http.answer import Answer, problem_answer
 from sovren_edge.listener import OwnPages

@@ -36,6 +36,8 @@ class Problem:
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Header fields of the answer, beside its length."""
         fields = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            fields.append(("WWW-Authenticate", "Bearer"))
         if self.retry_after_s is not None:
             fields.append(("Retry-After", str(self.retry_after_s)))
         return tuple(fields)

@@ -7,7 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.errors import Problem
 from sovren_edge.observe.stats import ListenerStats
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.errors import Problem, Side
 from sovren_edge.http.answer import Answer, json_answer, problem_answer
 from sovren_edge.observe.registry import CONTENT_TYPE, Source, render

@@ -25,6 +25,7 @@ from sovren_edge.cli.options import (
 )
 from sovren_edge.cli.pool import kept, pool
 from sovren_edge.cli.show import show_findings, show_json, show_map
+from sovren_edge.cli.token import token
 from sovren_edge.cli.verify import verify as ask_all
 from sovren_edge.config.histories import histories_of
 from sovren_edge.config.model import Config
@@ -144,6 +145,7 @@ def migrate(path: Path | None) -> None:
 
 main.add_command(pool)
 main.add_command(kept)
+main.add_command(token)
 
 
 def _summary(config: Config) -> str:

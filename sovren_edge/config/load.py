@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.address import LOOPBACK
 from sovren_edge.config.fault import ConfigurationError, Fault
 from sovren_edge.config.listeners import listener_faults
@@ -24,6 +25,9 @@ from sovren_edge.handler import Handler
 from sovren_edge.handler.discovery import find_handlers
 from sovren_edge.secret import SecretSource
 
+# The key of tokens that --local makes, and takes.
+LOCAL_KEY = "env:SOVREN_EDGE_TOKEN_KEY"
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -31,11 +35,12 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     """Read and judge a file; ConfigurationError carries every fault.
 
     Without `secrets` the file is read for its map alone: neither secrets nor handlers are looked up. With `local`
-    the database is ours, so its URL is passed over, and every listener is bound to loopback.
+    the database and the key of tokens are ours, and every listener is bound to loopback.
     """
     raw = with_absolute_paths(_parse(path), path.parent)
     if local or secrets is None:
         raw = _without_database_url(raw)
+        raw["auth"] = {"key": LOCAL_KEY} if local and secrets is not None else {}
     sketch = draw(raw)
     handlers, handler_faults = _judge_handlers(sketch, secrets, local=local) if secrets else ({}, [])
     file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
@@ -46,6 +51,15 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     if faults or file is None:
         raise ConfigurationError(str(path), faults)
     return Config.model_validate({**dict(file), "handlers": handlers})
+
+
+def load_auth(path: Path, secrets: SecretSource, *, local: bool) -> AuthSettings:
+    """Read what a file says of tokens, whatever else it says; with `local`, the key that --local makes."""
+    raw = {"key": LOCAL_KEY} if local else _parse(path).get("auth", {})
+    settings, faults = _validate(AuthSettings, raw if isinstance(raw, dict) else {"": raw}, secrets, "auth")
+    if settings is None:
+        raise ConfigurationError(str(path), faults)
+    return settings
 
 
 def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tuple[dict[str, Handler], list[Fault]]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 from pools.settings import PoolSettings
+from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.handler import Handler
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.relay.settings import RelaySettings
@@ -116,6 +117,7 @@ class ConfigFile(BaseModel):
     edge: EdgeSettings = EdgeSettings()
     log: LogSettings = LogSettings()
     relay: RelaySettings = RelaySettings()
+    auth: AuthSettings = AuthSettings()
     database: DatabaseSettings = DatabaseSettings()
     pools: dict[Name, PoolSettings] = {}
     listeners: dict[Name, Annotated[Listener, Field(discriminator="kind")]] = {}

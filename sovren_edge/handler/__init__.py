@@ -5,6 +5,7 @@ A service imports this name and nothing below it. docs/writing-a-handler.md show
 
 from aiohttp.web import Request, Response, StreamResponse
 
+from sovren_edge.auth.tokens import Identity
 from sovren_edge.errors import EdgeError, Problem, Side, StartupError
 from sovren_edge.handler import route
 from sovren_edge.handler.contract import Handler
@@ -20,6 +21,7 @@ __all__ = [
     "Edge",
     "EdgeError",
     "Handler",
+    "Identity",
     "Metrics",
     "Problem",
     "Request",

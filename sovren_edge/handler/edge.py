@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiohttp import ClientSession
+from aiohttp.web import Request
 from structlog.typing import FilteringBoundLogger
 
-from sovren_edge.errors import StartupError
+from sovren_edge.auth.tokens import Identity, Verifier
+from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.observe.registry import Metrics
 from sovren_edge.store.database import Database
 
@@ -33,7 +35,8 @@ class Clock:
 class Edge:
     """What every handler needs: `name` is its listener's, `http` is shared and closed by the program.
 
-    `open_database` and `doors` (the URL of a service's first address) are read through `database` and `url`.
+    `open_database`, `doors` (the URL of a service's first address) and `tokens` are read through `database`, `url` and
+    `authenticate`.
     """
 
     name: str
@@ -43,12 +46,19 @@ class Edge:
     metrics: Metrics
     open_database: Callable[[], AbstractAsyncContextManager[Database]] | None
     doors: Mapping[str, str]
+    tokens: Verifier | None = None
 
     def database(self) -> AbstractAsyncContextManager[Database]:
         """Open the database, which may be away; StartupError if none is configured."""
         if self.open_database is None:
             raise StartupError(f"the listener {self.name} needs a database, and none is configured (database.url)")
         return self.open_database()
+
+    async def authenticate(self, request: Request) -> Identity:
+        """Return whom a request's token names; raises EdgeError: 401, or 503 where tokens cannot be verified."""
+        if self.tokens is None:
+            raise EdgeError(503, "tokens_not_configured", "Nobody can be known here: no key of tokens is configured.")
+        return await self.tokens.identify(request.headers.getall("Authorization", ()))
 
     def url(self, service: str) -> str:
         """Return the base URL of a service's first door, without a slash at its end; LookupError if it has none."""

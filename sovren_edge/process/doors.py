@@ -17,7 +17,7 @@ from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.acceptor import Acceptor, Entrance, Serve, accepting
 from sovren_edge.application import Gate, serve_application
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.config.model import Config
 from sovren_edge.config.resolved import PlannedListener
 from sovren_edge.errors import StartupError

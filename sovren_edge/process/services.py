@@ -4,6 +4,7 @@ Must not know ports or pages.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
+from sovren_edge.auth.jwks import Jwks
+from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
 from sovren_edge.handler.edge import Clock, Edge
@@ -30,6 +33,7 @@ class Services:
     http: aiohttp.ClientSession
     doors: Mapping[str, str]
     database: Database | None
+    tokens: Verifier | None
     database_ready: bool = field(default=False)
 
     def edge(self, listener: str, metrics: Metrics) -> Edge:
@@ -43,6 +47,7 @@ class Services:
             metrics=metrics,
             open_database=None if database is None else lambda: nullcontext(database),
             doors=self.doors,
+            tokens=self.tokens,
         )
 
     async def watch(self) -> None:
@@ -66,7 +71,16 @@ async def open_services(
         database = None
         if handled and database_url is not None:
             database = await stack.enter_async_context(open_database(database_url, config.database))
-        yield Services(log, writer, http, _doors(plan, config), database)
+        yield Services(log, writer, http, _doors(plan, config), database, _verifier(config.auth, http, log))
+
+
+def _verifier(settings: AuthSettings, http: aiohttp.ClientSession, log: FilteringBoundLogger) -> Verifier | None:
+    """Return what knows callers by their tokens, if any key is configured."""
+    if settings.key is not None:
+        return Verifier(settings, OneKey(settings.key.get_secret_value()), time.time)
+    if settings.jwks_url is not None:
+        return Verifier(settings, Jwks(str(settings.jwks_url), http, time.monotonic, log), time.time)
+    return None
 
 
 def _doors(plan: Plan, config: Config) -> dict[str, str]:

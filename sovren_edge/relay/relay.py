@@ -16,7 +16,7 @@ from pools.endpoint import Endpoint
 from pools.health import ProbeResult
 from pools.pool import Pool
 from pools.tiers import Tiers
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.http.answer import Answer
 from sovren_edge.http.remembered import Remembered
 from sovren_edge.http.request import RequestHead, parse_request

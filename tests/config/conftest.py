@@ -25,6 +25,7 @@ def load(tmp_path: Path) -> Load:
     ) -> Config:
         path = tmp_path / "config.toml"
         path.write_text(text, encoding="utf-8")
+        made_in = made_in or (tmp_path / "secrets" if local else None)
         return load_config(path, secrets=SecretSource(environ or {}, made_in), local=local)
 
     return load_text

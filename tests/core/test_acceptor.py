@@ -17,7 +17,7 @@ import pytest
 from harness import eventually
 
 from sovren_edge.acceptor import Entrance, accepting
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.limits import Descriptors, Limits, most_callers
 from sovren_edge.observe.stats import ListenerStats
 from sovren_edge.tls import Certificate, CertificateError, TlsSettings, client_context

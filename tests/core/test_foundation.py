@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.errors import EdgeError, Problem, Side
 from sovren_edge.listener import OwnPages
 from sovren_edge.relay.deadlines import NEVER, Deadlines

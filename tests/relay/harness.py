@@ -15,7 +15,7 @@ from pools.health import ProbeResult
 from pools.pool import Pool
 from pools.settings import PoolSettings, QueueSettings
 from pools.tiers import Tiers
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 from sovren_edge.listener import OwnPages
 from sovren_edge.observe.log import Access, Timestamps
 from sovren_edge.observe.stats import ListenerStats

@@ -8,7 +8,7 @@ from harness import backend, eventually, front, make_pool
 from test_relay import GET, OK
 from voices import request, slowly, speaking
 
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 
 ASKING = b"Host: x\r\nX-Sovren-Debug: 1\r\n"
 TEXT = "Good morning."

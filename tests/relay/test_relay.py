@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 from harness import backend, front, make_pool, read_request
 
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: me\r\nConnection: close\r\n\r\n"

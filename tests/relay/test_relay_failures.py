@@ -10,7 +10,7 @@ from harness import backend, eventually, front, make_pool, read_request
 from test_relay import GET, OK, post
 
 from pools.settings import QueueSettings
-from sovren_edge.auth import Networks
+from sovren_edge.auth.networks import Networks
 
 
 async def test_requests_wait_for_a_slot_in_order() -> None:

@@ -1,0 +1,1 @@
+"""Owns who somebody is: trusted by address, or known by a token."""

@@ -1,0 +1,182 @@
+"""Owns tokens: what may be configured about them, whom one names, and the making of one.
+
+A token is a JSON Web Token (RFC 7519); PyJWT reads and signs it. Which algorithm is taken is configured and never read
+from the token. Must not know what somebody may do, nor where keys are found over the network.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+
+from sovren_edge.errors import EdgeError, Side
+from sovren_edge.secret import Secret
+
+# Shorter secrets can be guessed (RFC 7518 section 3.2).
+SECRET_LEAST = 32
+TOKEN_LIMIT, SUBJECT_LIMIT = 8192, 256
+OPERATOR = "operator"
+SCHEME = "bearer"
+LOOPBACK = frozenset({"127.0.0.1", "[::1]", "localhost"})
+
+
+class AuthSettings(BaseModel):
+    """How tokens are verified: by one `key` (a secret of HS256, or a public key in PEM), or by those at `jwks_url`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
+    key: Secret | None = None
+    jwks_url: HttpUrl | None = None
+    issuer: str | None = Field(default=None, min_length=1)
+    audience: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "AuthSettings":
+        if self.jwks_url is not None:
+            self._check_url(self.jwks_url)
+        if self.key is not None:
+            _check_key(self.algorithm, self.key)
+        return self
+
+    def _check_url(self, url: HttpUrl) -> None:
+        if self.key is not None or self.algorithm == "HS256":
+            raise ValueError("jwks_url stands for public keys: it goes with RS256 or ES256, and without a key")
+        if url.scheme != "https" and url.host not in LOOPBACK:
+            raise ValueError("jwks_url is read over https: whoever can change its answer can make tokens")
+
+
+def _check_key(algorithm: str, key: SecretStr) -> None:
+    value = key.get_secret_value()
+    if algorithm == "HS256":
+        if len(value.encode()) < SECRET_LEAST:
+            raise ValueError(f"the key of HS256 has at least {SECRET_LEAST} bytes")
+        return
+    try:
+        jwt.get_algorithm_by_name(algorithm).prepare_key(value)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise ValueError(f"the key is no public key for {algorithm} in PEM") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a token names, and the scopes that it carries."""
+
+    subject: str
+    scopes: frozenset[str]
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may act for everybody."""
+        return OPERATOR in self.scopes
+
+    def may_act_for(self, subscriber: str) -> bool:
+        """Whether it may act for this subscriber."""
+        return self.is_operator or self.subject == subscriber
+
+
+Key = jwt.PyJWK | str
+
+
+class Keys(Protocol):
+    """Where the key is by which a token is verified."""
+
+    async def find(self, kid: str | None) -> Key | None:
+        """Return the key of this identifier, or the only one; None if there is none; raises EdgeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneKey:
+    """A key that was configured, whatever a token calls it."""
+
+    key: str
+
+    async def find(self, kid: str | None) -> Key | None:  # noqa: ARG002 - Keys' signature
+        """See Keys."""
+        return self.key
+
+
+class Verifier:
+    """Says whom a token names; `now` tells seconds since 1970."""
+
+    def __init__(self, settings: AuthSettings, keys: Keys, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._now = now
+
+    async def identify(self, authorization: Sequence[str]) -> Identity:
+        """Return whom the values of a request's Authorization fields name; raises EdgeError (401, or 503)."""
+        if not authorization:
+            raise refused("token_missing", "This needs a token: Authorization: Bearer TOKEN.")
+        scheme, _, token = authorization[0].partition(" ")
+        if len(authorization) > 1 or scheme.lower() != SCHEME or not token:
+            raise refused("token_malformed", "The Authorization field is not Bearer and one token.")
+        return await self.verify(token.strip(" "))
+
+    async def verify(self, token: str) -> Identity:
+        """Return whom a token names; raises EdgeError (401, or 503 where keys cannot be had)."""
+        if len(token) > TOKEN_LIMIT:
+            raise refused("token_malformed", "The token is too long.")
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+        except jwt.PyJWTError:
+            raise refused("token_malformed", "The token is no JSON Web Token.") from None
+        key = await self._keys.find(kid)
+        if key is None:
+            raise refused("token_key_unknown", "The token was signed with a key that is not known.")
+        claims = self._claims(token, key)
+        self._check_time(claims)
+        return _identity(claims)
+
+    def _claims(self, token: str, key: Key) -> Mapping[str, object]:
+        settings = self._settings
+        # Time is compared here: PyJWT would ask the machine's clock.
+        options: jwt.types.Options = {
+            "require": ["exp", "sub"], "verify_exp": False, "verify_nbf": False, "verify_iat": False,
+            "verify_aud": settings.audience is not None,
+        }  # fmt: skip
+        try:
+            return jwt.decode(
+                token, key, [settings.algorithm], options, audience=settings.audience, issuer=settings.issuer
+            )
+        except jwt.PyJWTError:
+            raise refused("token_invalid", "The token's signature or claims are not valid.") from None
+
+    def _check_time(self, claims: Mapping[str, object]) -> None:
+        now = self._now()
+        if now >= _seconds(claims["exp"]):
+            raise refused("token_expired", "The token has expired.")
+        if "nbf" in claims and now < _seconds(claims["nbf"]):
+            raise refused("token_not_yet_valid", "The token is not valid yet.")
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise refused("token_invalid", "The token's times are no numbers.")
+    return value
+
+
+def _identity(claims: Mapping[str, object]) -> Identity:
+    subject, scope = claims["sub"], claims.get("scope", "")
+    if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_LIMIT:
+        raise refused("token_invalid", "The token's subject is no name.")
+    return Identity(subject, frozenset(scope.split()) if isinstance(scope, str) else frozenset())
+
+
+def refused(reason: str, detail: str) -> EdgeError:
+    """Return the error by which a caller learns that it is not known."""
+    return EdgeError(401, reason, detail, side=Side.CALLER)
+
+
+def make_token(settings: AuthSettings, *, subject: str, scope: str, ttl_s: int, now: float) -> str:
+    """Return a token that expires after `ttl_s` seconds; ValueError if it cannot be signed here."""
+    if settings.algorithm != "HS256" or settings.key is None:
+        raise ValueError(f"tokens of {settings.algorithm} are signed by whoever has the private key, not here")
+    claims: dict[str, object] = {"sub": subject, "iat": int(now), "exp": int(now) + ttl_s}
+    claims |= {"scope": scope} if scope else {}
+    claims |= {"iss": settings.issuer} if settings.issuer else {}
+    claims |= {"aud": settings.audience} if settings.audience else {}
+    return jwt.encode(claims, settings.key.get_secret_value(), "HS256")
