@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run test check bench bench-relay bench-speech lock clean
 
 help:
 	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
 	@echo "make test   set up and run every test"
 	@echo "make check  format, lint, types, import rules"
-	@echo "make bench  cost beside HAProxy, nginx, Envoy, Traefik, Caddy, where installed; writes docs/performance.md"
+	@echo "make bench  cost, and how soon speech begins, beside HAProxy, nginx, Envoy, Traefik, Caddy, where installed"
 	@echo "make lock   pin the dependencies anew      make clean  remove what was made here"
 
 setup: $(VENV)/.run
@@ -46,9 +46,18 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev
+bench: bench-relay bench-speech
+
+bench-relay: $(VENV)/.dev
 	$(BIN)/python bench/relay.py $(ARGS)
 	$(BIN)/python bench/leaving.py
+
+bench-speech: $(VENV)/.dev
+	$(BIN)/python bench/speech.py $(ARGS)
+	$(BIN)/python bench/speech.py --noisy $(ARGS)
+	$(BIN)/python bench/speech.py --crowded --load 0.33 $(ARGS)
+	$(BIN)/python bench/speech.py --whole --parts --load 0.75 $(ARGS)
+	$(BIN)/python bench/cases.py $(ARGS)
 
 lock: $(VENV)/.dev
 	$(BIN)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options --extra local --extra build -o locks/run.txt pyproject.toml

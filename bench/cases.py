@@ -104,7 +104,10 @@ def main() -> int:
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; may be repeated")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of a run (default 20)")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each (default 5)")
+    parser.add_argument("--quick", action="store_true", help="one run of 5 s of each: does it work at all?")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.seeds, asked.seconds = 1, 5.0
     for name in asked.case or CASES:
         measure, engine = CASES[name]
         with ExitStack() as stack:

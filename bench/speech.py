@@ -106,7 +106,10 @@ def main() -> int:
     parser.add_argument("--whole", action="store_true", help="engines that answer only when all is spoken")
     parser.add_argument("--crowded", action="store_true", help="engines whose slots slow each other")
     parser.add_argument("--parts", action="store_true", help="the edge divides texts; beside it, so does a client")
+    parser.add_argument("--quick", action="store_true", help="one run of 5 s of each: does it work at all?")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.seeds, asked.seconds = 1, 5.0
     engine = [flag for flag in ("--noisy", "--whole", "--crowded") if getattr(asked, flag[2:])]
     heard: dict[str, list[Heard]] = {}
     with ExitStack() as stack:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from sovren_edge.cli.egress import egress
 from sovren_edge.cli.options import (
     config_option,
     find_config,
@@ -146,6 +147,7 @@ def migrate(path: Path | None) -> None:
 main.add_command(pool)
 main.add_command(kept)
 main.add_command(token)
+main.add_command(egress)
 
 
 def _summary(config: Config) -> str:

@@ -30,6 +30,14 @@ def show_map(rows: Sequence[MapRow]) -> None:
     _print(table)
 
 
+def show_networks(networks: Sequence[Mapping[str, object]]) -> None:
+    """Print networks, one a line."""
+    table = _table("network", "name")
+    for network in networks:
+        table.add_row(*map(Text, (str(network["network"]), str(network["name"]))))
+    _print(table)
+
+
 def show_findings(findings: Sequence[Finding]) -> None:
     """Print what every port answered."""
     table = _table("port", "name", "expected", "found", "ok")

@@ -21,6 +21,7 @@ from sovren_edge.config.paths import with_absolute_paths
 from sovren_edge.config.pools import pool_faults
 from sovren_edge.config.sketch import ListenerSketch, Sketch, Table, draw
 from sovren_edge.config.violations import faults_of
+from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Handler
 from sovren_edge.handler.discovery import find_handlers
 from sovren_edge.secret import SecretSource
@@ -46,7 +47,8 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
     bind = LOOPBACK if local else sketch.bind
     faults = _merge(
-        [*model_faults, *_infinite(raw)], [*listener_faults(sketch, bind), *pool_faults(sketch), *handler_faults]
+        [*model_faults, *_infinite(raw), *_rehearsal_faults(raw.get("gateway"), local=local or secrets is None)],
+        [*listener_faults(sketch, bind), *pool_faults(sketch), *handler_faults],
     )
     if faults or file is None:
         raise ConfigurationError(str(path), faults)
@@ -60,6 +62,25 @@ def load_auth(path: Path, secrets: SecretSource, *, local: bool) -> AuthSettings
     if settings is None:
         raise ConfigurationError(str(path), faults)
     return settings
+
+
+def load_gateway(path: Path, *, local: bool) -> GatewaySettings:
+    """Read what a file says of the gateway, whatever else it says."""
+    raw = _parse(path).get("gateway", {})
+    settings, faults = _validate(
+        GatewaySettings, raw if isinstance(raw, dict) else {"": raw}, SecretSource({}), "gateway"
+    )
+    faults += _rehearsal_faults(raw, local=local)
+    if settings is None or faults:
+        raise ConfigurationError(str(path), faults)
+    return settings
+
+
+def _rehearsal_faults(gateway: object, *, local: bool) -> list[Fault]:
+    """Refuse what a test needs where a production could hold it: it leads into private networks."""
+    if local or not isinstance(gateway, dict) or "rehearsal" not in gateway:
+        return []
+    return [Fault("gateway.rehearsal", "a table", "nothing", "it is for tests: only --local takes it")]
 
 
 def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tuple[dict[str, Handler], list[Fault]]:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from pools.settings import PoolSettings
 from sovren_edge.auth.tokens import AuthSettings
+from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Handler
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.relay.settings import RelaySettings
@@ -118,6 +119,7 @@ class ConfigFile(BaseModel):
     log: LogSettings = LogSettings()
     relay: RelaySettings = RelaySettings()
     auth: AuthSettings = AuthSettings()
+    gateway: GatewaySettings = GatewaySettings()
     database: DatabaseSettings = DatabaseSettings()
     pools: dict[Name, PoolSettings] = {}
     listeners: dict[Name, Annotated[Listener, Field(discriminator="kind")]] = {}

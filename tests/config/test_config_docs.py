@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from pools.settings import DnsSettings, PoolSettings, ProbeSettings, QueueSettings
+from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.model import (
     BalanceListener,
     ConfigFile,
@@ -17,6 +18,7 @@ from sovren_edge.config.model import (
     StatusListener,
 )
 from sovren_edge.config.scope import State
+from sovren_edge.gateway.settings import RehearsalSettings, ServiceSettings
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.store.settings import DatabaseSettings
@@ -26,6 +28,9 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("[edge]", EdgeSettings),
     ("[log]", LogSettings),
     ("[relay]", RelaySettings),
+    ("[auth]", AuthSettings),
+    ("[gateway.services.NAME]", ServiceSettings),
+    ("[gateway.rehearsal]", RehearsalSettings),
     ("[database]", DatabaseSettings),
     ("[pools.NAME]", PoolSettings),
     ("[pools.NAME.dns]", DnsSettings),
@@ -59,7 +64,7 @@ def test_every_setting_is_explained_with_its_default(title: str, model: type[Bas
 def test_every_table_has_a_section() -> None:
     """Also that of the nodes."""
     for table in ConfigFile.model_fields:
-        assert re.search(rf"^## `\[{table}(\.NAME)?\]`$", TEXT, re.MULTILINE), table
+        assert re.search(rf"^## `\[{table}(\.[a-z.]*NAME)?\]`$", TEXT, re.MULTILINE), table
 
 
 def test_every_state_is_explained() -> None:

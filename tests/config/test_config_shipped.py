@@ -140,5 +140,5 @@ def test_every_setting_has_a_comment() -> None:
         for before, line in zip(["", *lines], lines, strict=False)
         if " = " in line and "#" not in line and not before.startswith("#")
     ]
-    explained = {"kind", "endpoints", "tiers", "slots", "repeatable"}
+    explained = {"kind", "endpoints", "hosts", "tiers", "slots", "repeatable"}
     assert {line.split(" = ")[0] for line in uncommented} <= explained

@@ -3,13 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass
 
-import dns.flags
-import dns.message
 import dns.rcode
-import dns.rrset
 import pytest
 import structlog
 from harness import Front, backend, eventually, front
@@ -21,64 +17,27 @@ from pools.pool import Pool
 from pools.probe import open_client
 from pools.settings import DnsSettings, PoolSettings, ProbeSettings
 from sovren_edge.process.following import Following
+from tests.name_server import Names, name_server
 
 NAME = "tts.example.com"
 SERVICE = "_tts._tcp.example.com"
 
 
-@dataclass
-class Names(asyncio.DatagramProtocol):
-    """A name server: `records` are texts by name and kind; what it has no records for does not exist."""
-
-    records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    ttl: int = 0
-    silent: bool = False
-    rcode: dns.rcode.Rcode = dns.rcode.NOERROR
-    asked: list[str] = field(default_factory=list)
-    port: int = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
-        self.transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Answer a question."""
-        query = dns.message.from_wire(data)
-        (question,) = query.question
-        name = question.name.to_text()
-        kind = dns.rdatatype.to_text(question.rdtype)
-        self.asked.append(f"{name} {kind}")
-        if self.silent:
-            return
-        answer = dns.message.make_response(query)
-        answer.flags |= dns.flags.RA
-        texts = self.records.get((name.rstrip("."), kind), [])
-        if texts:
-            answer.answer.append(dns.rrset.from_text_list(question.name, self.ttl, "IN", kind, texts))
-        elif not any(known == name.rstrip(".") for known, _ in self.records):
-            answer.set_rcode(dns.rcode.NXDOMAIN)
-        if self.rcode:
-            answer.set_rcode(self.rcode)
-        self.transport.sendto(answer.to_wire(), addr)
-
-    def settings(self, name: str = NAME, port: int | None = 8100) -> DnsSettings:
-        """Return settings that ask here."""
-        return DnsSettings(name=name, port=port, server=f"127.0.0.1:{self.port}")
+def asking(names: Names, name: str = NAME, port: int | None = 8100) -> DnsSettings:
+    """Return settings that ask this server."""
+    return DnsSettings(name=name, port=port, server=names.server)
 
 
 @pytest.fixture
 async def names() -> AsyncIterator[Names]:
     """Serve names on a free port."""
-    loop = asyncio.get_running_loop()
-    transport, server = await loop.create_datagram_endpoint(Names, ("127.0.0.1", 0))
-    server.port = transport.get_extra_info("sockname")[1]
-    yield server
-    transport.close()
+    async with name_server() as server:
+        yield server
 
 
 async def found(names: Names, name: str = NAME, port: int | None = 8100) -> tuple[set[Found], float]:
     """Look a name up once."""
-    settings = names.settings(name, port)
+    settings = asking(names, name, port)
     addresses, ttl_s = await look_up(settings, make_resolver(settings))
     return set(addresses), ttl_s
 
@@ -131,7 +90,7 @@ class Clock:
 async def following(names: Names, port: int, log: CapturingLogger) -> AsyncIterator[tuple[Front, Pool, Clock]]:
     """Follow a name in front of whoever answers at its addresses."""
     settings = PoolSettings(
-        kind="speech", slots=2, dns=names.settings(port=port), probe=ProbeSettings(path="/", interval_s=0.05)
+        kind="speech", slots=2, dns=asking(names, port=port), probe=ProbeSettings(path="/", interval_s=0.05)
     )
     pool = Pool("tts", settings, (), roll=lambda _n: 0, jitter=lambda: 0.5)
     clock = Clock()
@@ -139,7 +98,7 @@ async def following(names: Names, port: int, log: CapturingLogger) -> AsyncItera
         bound = structlog.wrap_logger(log, processors=[])
         one = Following(made.relay, probes, group.create_task, bound, None)
         one.now = clock
-        task = group.create_task(one.run(pool, names.settings(port=port)))
+        task = group.create_task(one.run(pool, asking(names, port=port)))
         try:
             yield made, pool, clock
         finally:
@@ -215,6 +174,6 @@ async def test_an_outage_removes_nobody(names: Names, outage: str) -> None:
 
 async def test_before_dns_has_been_asked_nothing_is_known(names: Names) -> None:
     """The first round of probes is not over."""
-    pool = Pool("tts", PoolSettings(dns=names.settings()), (), lambda _n: 0, float)
+    pool = Pool("tts", PoolSettings(dns=asking(names)), (), lambda _n: 0, float)
     assert not pool.probed
     assert callable(follow)
