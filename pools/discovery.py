@@ -81,8 +81,8 @@ def make_resolver(settings: DnsSettings) -> dns.asyncresolver.Resolver:
 
 async def look_up(settings: DnsSettings, resolver: dns.asyncresolver.Resolver) -> tuple[frozenset[Found], float]:
     """Return the addresses that are named now, and for how long that holds (seconds); raise LookupFailedError."""
-    name = dns.name.from_text(settings.name)  # absolute: no search domain is ever tried
     try:
+        name = dns.name.from_text(settings.name)  # absolute: no search domain is ever tried
         if settings.port is None:
             return await _services(name, resolver)
         hosts, ttl_s = await _hosts(name, resolver)

@@ -85,7 +85,8 @@ class Pool:
             return Refusal.NO_ENDPOINT
         if len(self._queue) >= self.settings.queue.limit and demand.due is None:
             return Refusal.QUEUE_FULL
-        until = min(demand.deadline, now + self.settings.queue.timeout_s)
+        # Whoever is heard already waits as long as it takes.
+        until = inf if demand.due is not None else min(demand.deadline, now + self.settings.queue.timeout_s)
         waiter = Waiter(self, owner, now, tried, until, demand)
         if self._speech is not None:
             waiter.estimate_s = self._speech.estimate_s(demand)

@@ -22,6 +22,8 @@ SHIFT_S = {Priority.INTERACTIVE: -1.0, Priority.STANDARD: 0.0, Priority.BULK: 5.
 PATIENCE = 4.0
 # What is seen of an endpoint fades by this time constant; so does whoever has asked for something.
 FADE_S = 10.0
+# What was seen so lately has not faded yet.
+FRESH_S = 1.0
 # What each error of the last seconds counts for: as if so much more work were before it.
 ERROR_S = 1.0
 CALLERS = 10_000
@@ -44,7 +46,7 @@ class Load:
     ttfa_s: float = 0.0
     errors: float = 0.0
     voices: set[str] = field(default_factory=set)
-    _seen_at: float = 0.0
+    seen_at: float = 0.0
     # Of the leases that are not yet expected to have ended: how many, the sum of their ends, and those in order.
     working: int = 0
     _ends_sum: float = 0.0
@@ -65,6 +67,8 @@ class Load:
             return
         lease.working = False
         self.working -= 1
+        if not self.working:
+            self._ends.clear()
         # No rounding outlives a moment of rest.
         self._ends_sum = self._ends_sum - lease.since - lease.estimate_s if self.working else 0.0
 
@@ -84,8 +88,10 @@ class Load:
 
     def cost_s(self, now: float) -> float:
         """Return how late a text would begin to be heard: work before it, recent times to first audio, errors."""
-        cost_s = self.ttfa_s + self.remaining_s(now) if self.working else self.ttfa_s
-        return cost_s + ERROR_S * self.errors * self._fading(now) if self.errors else cost_s
+        lately_s = self.ttfa_s + ERROR_S * self.errors
+        if now - self.seen_at > FRESH_S:
+            lately_s *= self._fading(now)
+        return lately_s + self.remaining_s(now) if self.working else lately_s
 
     def spoke(self, seconds: float, now: float) -> None:
         """Take a time to first audio."""
@@ -99,12 +105,12 @@ class Load:
         self.errors += 1
 
     def _fading(self, now: float) -> float:
-        return exp((self._seen_at - now) / FADE_S)
+        return exp((self.seen_at - now) / FADE_S)
 
     def _fade(self, now: float) -> float:
         fading = self._fading(now)
         self.errors *= fading
-        self._seen_at = now
+        self.seen_at = now
         return fading
 
 
@@ -146,7 +152,8 @@ class Speech:
                 continue
             load = self._loads[endpoint]
             # Most are idle: to say so without a call halves the search.
-            cost = (load.cost_s(now) if load.working or load.errors else load.ttfa_s) / endpoint.weight
+            fresh = now - load.seen_at <= FRESH_S
+            cost = (load.ttfa_s if fresh and not (load.working or load.errors) else load.cost_s(now)) / endpoint.weight
             if voice not in load.voices:
                 cost += COLD_S
             if near is not None and near is not endpoint:
@@ -155,7 +162,7 @@ class Speech:
                 best, least = [endpoint], cost
             elif cost == least:
                 best.append(endpoint)
-        self._least_s = least
+        self._least_s = least if best else 0.0
         if len(best) > 1:
             return best[self._roll(len(best))]
         return best[0] if best else None

@@ -41,8 +41,9 @@ class Fetch:
     divide: Callable[[Lease, float], bool] | None = None
     # Makes of the request what a pool's endpoints are to be asked.
     rewrite: Callable[[Pool], tuple[RequestHead, RequestBody]] | None = None
-    # A second attempt beside a slow first one.
+    # A second attempt beside a slow first one, and whether there may be one.
     hedge: "Hedge | None" = None
+    may_hedge = True
     lease: Lease | None = None
     _connecting: "asyncio.Task[None] | None" = None
     _sent_at = 0.0
@@ -92,11 +93,16 @@ class Fetch:
 
     def granted(self, lease: Lease) -> None:
         """Take a slot; see relay.Owner."""
+        if self._waiter is None:
+            # It was ended by what was told just before.
+            self._relay.release(lease, Outcome.LEFT, self._relay.now())
+            return
         self.take(lease, self._leave_queue())
 
     def displaced(self) -> None:
         """Look for another tier; see relay.Owner."""
-        self.ask(self._leave_queue())
+        if self._waiter is not None:
+            self.ask(self._leave_queue())
 
     def refused(self, refusal: Refusal) -> None:
         """Tell that nobody can serve now; see relay.Owner."""
@@ -167,7 +173,7 @@ class Fetch:
         upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
         if body.complete:
             self.taker.wait_until(now + self._relay.settings.first_byte_timeout_s)
-            if lease.pool.hedges:
+            if lease.pool.hedges and self.may_hedge:
                 self._relay.awaiting.add(self)
             return
         self.taker.wait_until(now + self.idle_s)
@@ -218,6 +224,8 @@ class Fetch:
 
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
         """Pass on the answer's head."""
+        if self._gives_way(head, now):
+            return
         self._begin(head, now)
         self.taker.answered(head, now, sized=sized)
 
@@ -225,7 +233,11 @@ class Fetch:
         """Pass on a whole answer."""
         # It serves others already: should the caller be slow to read, this one is no longer to be held back.
         upstream, self._upstream = self._upstream, None
+        if self._gives_way(head, now):
+            return
         self._note(head, now)
+        if self.lease is not None:
+            self.lease.endpoint.active_at = now
         self.taker.answered_whole(head, body, now)
         if body:
             self._spoke(now)
@@ -305,6 +317,14 @@ class Fetch:
     def _begin(self, head: ResponseHead, now: float) -> None:
         self._note(head, now)
         self._moved(now)
+
+    def _gives_way(self, head: ResponseHead, now: float) -> bool:
+        """Whether an error is not passed on, since a second attempt may bring something better."""
+        if head.status < SERVER_ERROR or self.hedge is None:
+            return False
+        self._problem = problems.upstream_failed(f"an endpoint answered {head.status}")
+        self._end_attempt(Outcome.FAILED, now)
+        return True
 
     def _note(self, head: ResponseHead, now: float) -> None:
         self.begun = True

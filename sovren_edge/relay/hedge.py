@@ -35,6 +35,7 @@ class Hedge:
         self.fetch.rewrite = first.rewrite
         # One is enough.
         self.fetch.attempts.repeated = True
+        self.fetch.may_hedge = False
 
     def begin(self, now: float) -> None:
         """Ask for the slot."""
@@ -52,6 +53,7 @@ class Hedge:
             return False
         self._won = True
         self._first.lose(now)
+        self._first.taker.wait_until(now + self.fetch.idle_s)
         return True
 
     # --- what its fetch tells

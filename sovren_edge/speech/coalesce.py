@@ -10,6 +10,7 @@ from pools.admission import Outcome
 from sovren_edge.errors import Problem
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.budget import Budget
+from sovren_edge.relay.deadlines import NEVER
 from sovren_edge.relay.exchange import Supplier
 from sovren_edge.relay.taker import Taker
 
@@ -90,7 +91,8 @@ class Flight:
         """See taker.Taker."""
         self._deadline = deadline
         for taker in self._takers[:]:
-            taker.wait_until(deadline)
+            # While some are slow to read, only their time runs out.
+            taker.wait_until(NEVER if self._paused and taker not in self._paused else deadline)
 
     def sent(self, *, paused: bool) -> None:
         """See taker.Taker; all of the request is at hand."""

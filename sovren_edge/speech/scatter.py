@@ -8,6 +8,7 @@ Must not know connections, nor how pools choose.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from pools.admission import Lease, Outcome
@@ -54,7 +55,7 @@ class Scatter:
         # What all parts have in common, once the first has begun to be passed on.
         self._form: bytes | None = None
         self._heard_until = NEVER
-        self._paused = self._over = False
+        self._paused = self._over = self._divided = False
         self.idle_s = relay.settings.idle_timeout_s
         self._whole = fetch_whole(relay, door, taker, self._demand, spoken)
         self._whole.divide = self._divide
@@ -84,6 +85,11 @@ class Scatter:
         """See exchange.Supplier."""
         return self._whole.write_paused
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it has been passed on; see part.Whole."""
+        return self._form is not None
+
     def ask(self, now: float) -> None:
         """Ask for a slot."""
         self._whole.ask(now)
@@ -99,14 +105,16 @@ class Scatter:
         return False
 
     def pause(self, *, paused: bool) -> None:
-        """Begin no further parts while the caller is slow to read."""
+        """Pass nothing on and begin no further parts while the caller is slow to read."""
         self._paused = paused
-        if not self._parts:
+        if not self._divided:
             self._whole.pause(paused=paused)
             return
         now = self._relay.now()
         self._taker.wait_until(now + self.idle_s if paused else NEVER)
-        self._fill(now)
+        if not paused:
+            self._fill(now)
+            self.came(now)
 
     def stop(self, outcome: Outcome, now: float) -> None:
         """End the work at once, wherever it stands."""
@@ -134,20 +142,23 @@ class Scatter:
         self._spoken = self._spoken.renamed(pool.settings.models, pool.settings.voices)
         stats = self._relay.stats_of(pool)
         stats.scattered += 1
-        stats.queue_wait.observe(self._whole.queue_s)
+        self._divided = True
         # A text never leaves its first part's tier.
         self._door = replace(self._door, tiers=Tiers([pool]))
         self._taker.wait_until(NEVER)
         first = self._make(now)
         lease.demand = first.demand
-        first.take(lease, now)
+        first.take(lease, now, self._whole.queue_s)
         self._endpoint = lease.endpoint.name
         self._fill(now)
         return True
 
     def _make(self, now: float, due: float | None = None) -> Part:
         text, self._next = self._next or "", next(self._texts, None)
-        demand = self._demand._replace(characters=len(text) / self._spoken.pace, first=None, due=due)
+        # The deadline was for the text's beginning; nothing of it is refused in its midst.
+        deadline = self._demand.deadline if due is None else inf
+        characters = len(text) / self._spoken.pace
+        demand = self._demand._replace(characters=characters, first=None, due=due, deadline=deadline)
         part = Part(
             self._relay, self._door, self, self._taker,
             request=self._request, body=self._spoken.body(text), demand=demand, wanted=self._spoken.form, now=now,
@@ -169,7 +180,7 @@ class Scatter:
     def came(self, now: float) -> None:
         """Pass on what is next; see part.Whole."""
         early = self._door.tiers.pools[0].settings.deterministic
-        while self._parts and not self._over:
+        while self._parts and not (self._over or self._paused):
             part = self._parts[0]
             if not (part.complete or early) or not self._pass_on(part, now) or not part.complete:
                 break
@@ -179,14 +190,14 @@ class Scatter:
         if self._over:
             return
         self._taker.flush()
-        if not self._parts and self._next is None:
+        if not self._parts and self._next is None and not self._paused:
             self._over = True
             self._taker.ended(now)
 
     def _pass_on(self, part: Part, now: float) -> bool:
         """Pass on what has come of a part; return whether it goes with those before."""
         track = part.track
-        if track is None:
+        if track is None or not track.form:
             return False
         if self._form is None:
             self._begin(track, part.media_type, now)
@@ -220,7 +231,7 @@ class Scatter:
         if begun:
             self._taker.broken(f"a part of the text was lost: {reason}", now)
             return
-        self._over = False
+        self._over = self._divided = False
         self._next = None
         queue_s = self._whole.queue_s
         demand = self._demand._replace(first=None)

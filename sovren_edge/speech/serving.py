@@ -6,6 +6,7 @@ Must not know connections, nor how pools choose.
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
+from math import inf
 
 from pools.demand import Demand
 from pools.pool import Pool
@@ -22,6 +23,9 @@ from sovren_edge.speech.reading import SPEECH_PATHS, Spoken, read_demand, read_s
 from sovren_edge.speech.scatter import Scatter
 from sovren_edge.speech.sentences import FIRST_LEAST, divide
 from sovren_edge.speech.whole import fetch_whole, may_serve
+
+# What cannot be divided further than into so many characters is better spoken as a whole.
+LONGEST_PART = 4096
 
 
 class Speaking:
@@ -43,7 +47,9 @@ class Speaking:
         first = door.tiers.pools[0]
         if not (first.settings.coalesce or first.settings.keep_bytes):
             return _supplier(relay, door, taker, spoken, demand)
-        key = b"\0".join((door.tiers.key, likeness(request), body))
+        # Whoever waits with others must want to wait as they do.
+        until = b"" if demand.deadline == inf else request.told.get(b"x-sovren-deadline-ms", b"")
+        key = b"\0".join((door.tiers.key, likeness(request), b"%d" % demand.priority, until, body))
         told = cache_control(request) if first.settings.keep_bytes else b"no-store"
         keep = None if b"no-store" in told else self._keep(relay, first)
         if keep is not None and b"no-cache" not in told:
@@ -93,6 +99,6 @@ def _supplier(relay: Relay, door: Door, taker: Taker, spoken: Spoken, demand: De
     if may_divide and spoken.divisible and len(spoken.text) > FIRST_LEAST:
         texts = divide(spoken.text, spoken.language)
         first, second = next(texts, None), next(texts, None)
-        if first is not None and second is not None:
+        if first is not None and second is not None and len(second) <= LONGEST_PART:
             return Scatter(relay, door, taker, demand=demand, spoken=spoken, texts=chain((first, second), texts))
     return fetch_whole(relay, door, taker, demand, spoken)

@@ -152,4 +152,7 @@ class Unwrap:
     def broken(self, reason: str, now: float) -> None:
         """See taker.Taker."""
         self.fetch = None
-        self._taker.broken(reason, now)
+        if self._track is not None and not self._begun:
+            self._taker.failed(problems.upstream_failed(reason), now)
+        else:
+            self._taker.broken(reason, now)

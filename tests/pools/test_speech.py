@@ -1,5 +1,6 @@
 """Which endpoint speaks, and which text is spoken first."""
 
+import gc
 from collections import Counter
 
 import pytest
@@ -213,6 +214,37 @@ def test_a_late_first_audio_is_avoided_for_a_while() -> None:
     pool.release(again, Outcome.SUCCEEDED, 61.0)
     assert take(pool, text(600), 120.0).endpoint is b, "which has never been late"
     assert take(pool, text(10), 120.0).endpoint is a, "which is no longer"
+
+
+def test_a_late_first_audio_is_forgiven_though_nobody_asks_again() -> None:
+    """It fades by time alone: an endpoint that is avoided has no chance to do better."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = speech_pool(a, b)
+    lease = take(pool, text(10))
+    assert lease.endpoint is a
+    pool.spoke(lease, 3.0)
+    pool.release(lease, Outcome.SUCCEEDED, 3.1)
+    chosen = []
+    for at in range(4, 100):
+        lease = take(pool, text(10), float(at))
+        chosen.append(lease.endpoint)
+        pool.spoke(lease, at + 0.1)
+        pool.release(lease, Outcome.SUCCEEDED, at + 0.2)
+    assert chosen[0] is b
+    assert a in chosen
+
+
+def test_what_has_ended_is_forgotten_at_rest() -> None:
+    """Requests that come one after the other leave nothing behind."""
+    pool = speech_pool(make_endpoint("a"))
+    before = _leases()
+    for at in range(1000):
+        pool.release(take(pool, text(10), at / 1000), Outcome.LEFT, at / 1000)
+    assert _leases() <= before + 1
+
+
+def _leases() -> int:
+    return sum(isinstance(one, Lease) for one in gc.get_objects())
 
 
 def a_lease(pool: Pool, wanted: Endpoint, other: Endpoint, now: float) -> Lease:

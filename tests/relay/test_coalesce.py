@@ -238,3 +238,19 @@ async def test_a_shared_answer_of_an_endpoint_that_refuses() -> None:
         gate.set()
         assert all(answer.startswith(b"HTTP/1.1 400") for answer in await asyncio.gather(*calls))
         assert len(one.requests) == 1
+
+
+@pytest.mark.parametrize("field", [b"X-Sovren-Deadline-Ms: 300\r\n", b"X-Sovren-Priority: bulk\r\n"])
+async def test_who_waits_otherwise_shares_nothing(field: bytes) -> None:
+    """Somebody else's deadline or class is not theirs."""
+    gate = asyncio.Event()
+    async with backend(slowly(gate)) as one:
+        pool = make_pool("tts", [one.port], kind="speech", slots=4)
+        async with front(pool) as made:
+            sent = request("Good morning.")
+            calls = [made.call(each) for each in (sent, sent.replace(b"Host: x\r\n", b"Host: x\r\n" + field, 1))]
+            tasks = [asyncio.create_task(call) for call in calls]
+            await eventually(lambda: len(one.requests) == 2)
+            gate.set()
+            await asyncio.gather(*tasks)
+            assert made.relay.stats_of(pool).coalesced == 0

@@ -130,3 +130,33 @@ async def test_a_caller_that_leaves_ends_both() -> None:
             writer.transport.abort()
             await eventually(lambda: one.left == two.left == 1)
             assert not pool.inflight
+
+
+async def test_an_error_of_the_first_waits_for_the_second() -> None:
+    """It is no answer as long as the other one may bring a better one."""
+    for how in (b"Content-Length: 0\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"):
+        async with hedged() as (made, call, one, two):
+            one.answers.put_nowait(b"HTTP/1.1 500 Oops\r\n" + how)
+            await eventually(lambda made=made: made.pools[0].inflight == 1)
+            two.answers.put_nowait(WHOLE)
+            assert (await call).endswith(sound(TEXT))
+            assert not made.pools[0].inflight
+
+
+async def test_one_second_attempt_is_enough() -> None:
+    """However late that one is, a third endpoint is left alone."""
+    slow = [Slow() for _ in range(3)]
+    async with (
+        backend(raw=slow[0].serve) as one,
+        backend(raw=slow[1].serve) as two,
+        backend(raw=slow[2].serve) as three,
+    ):
+        pool = pool_of(one, two, three)
+        async with front(pool) as made:
+            call = asyncio.ensure_future(made.call(request(TEXT)))
+            await eventually(lambda: sum(each.asked for each in slow) == 2)
+            assert not made.relay.awaiting
+            for each in slow:
+                each.answers.put_nowait(WHOLE)
+            assert (await call).endswith(sound(TEXT))
+            assert sum(each.asked for each in slow) == 2

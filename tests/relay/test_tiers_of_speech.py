@@ -156,3 +156,15 @@ async def test_a_wav_that_breaks_off_is_broken_pcm() -> None:
 
     async with backend(raw=break_off) as one, front(samples_of(one)) as made:
         assert not (await spoken(made, "pcm")).endswith(b"0\r\n\r\n")
+
+
+async def test_an_endpoint_that_breaks_before_its_first_sample_has_failed() -> None:
+    """The caller is told in words: nothing has been heard yet."""
+
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nRIFF\r\n")
+        await writer.drain()
+
+    async with backend(raw=break_off) as one, front(samples_of(one)) as made:
+        assert (await spoken(made, "pcm")).startswith(b"HTTP/1.1 502 ")
