@@ -29,10 +29,6 @@ PART_LIMIT = 32 * 1024 * 1024
 class Whole(Protocol):
     """The text that a part is of."""
 
-    @property
-    def begun(self) -> bool:
-        """Whether anything of it has been passed on."""
-
     def came(self, now: float) -> None:
         """Take note that a part has sound, or is complete."""
 
@@ -107,16 +103,14 @@ class Part:
     def repeat(self, reason: str, now: float) -> None:
         """Speak it again elsewhere; whatever was passed on is not passed on twice."""
         attempts, pool = self._fetch.attempts, self._door.tiers.pools[0]
-        # What is heard already is worth any repeat; a text of which nothing is heard is one request among others.
-        if self._repeats == REPEATS or not (self._whole.begun or pool.budget.take(now)):
+        if self._repeats == REPEATS:
             self._whole.lost(reason, now)
             return
         self._repeats += 1
         self._tries_before += attempts.count
         # Of a wrong form it may be known before it has ended.
         self._fetch.stop(Outcome.FAILED, now)
-        if self._whole.begun:
-            pool.budget.spend(now)
+        pool.budget.spend(now)
         self._relay.stats_of(pool).parts_repeated += 1
         self._status, self._wrong, self._beginning, self._sound = 0, "", b"", []
         self.track, self._skip, self._size = None, self._passed, 0

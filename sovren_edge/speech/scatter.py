@@ -85,11 +85,6 @@ class Scatter:
         """See exchange.Supplier."""
         return self._whole.write_paused
 
-    @property
-    def begun(self) -> bool:
-        """Whether anything of it has been passed on; see part.Whole."""
-        return self._form is not None
-
     def ask(self, now: float) -> None:
         """Ask for a slot."""
         self._whole.ask(now)

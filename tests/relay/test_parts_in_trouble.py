@@ -77,21 +77,6 @@ async def test_a_deadline_ends_nothing_that_is_heard() -> None:
             assert await call == sound(LONG)
 
 
-async def test_where_everything_fails_few_attempts_are_made() -> None:
-    """Repeats of what nobody has heard are within the budget of all repeats."""
-    async with (
-        backend(lambda *_: response(b"", status="500 Oops")) as one,
-        backend(lambda *_: response(b"", status="500 Oops")) as two,
-    ):
-        pool = pool_of(one, two)
-        async with front(pool) as made:
-            for _ in range(10):
-                await made.call(request(LONG))
-            attempts = len(one.requests) + len(two.requests)
-            # Each text asks for its parts, and for the whole of it once; and three or a fifth of these are repeated.
-            assert attempts <= 10 * (made.relay.stats_of(pool).parts / 10 + 1) * 1.25 + 3
-
-
 @pytest.mark.parametrize("deterministic", [False, True])
 async def test_a_header_may_come_in_two_pieces(*, deterministic: bool) -> None:
     """Nothing is passed on before its form is known, whatever the other parts have brought."""
