@@ -5,12 +5,13 @@ Prints microseconds of CPU a request, and of its parts. What a design choice cos
 
 import asyncio
 import io
-import itertools
 import random
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Literal, cast
+
+from timing import microseconds
 
 from pools.admission import SUCCEEDED, Lease
 from pools.endpoint import Endpoint
@@ -47,7 +48,6 @@ ANSWER = (
 )
 EVERYBODY = Networks([ip_network("127.0.0.0/8")])
 REQUESTS = 20_000
-ROUNDS = 7
 
 
 class Nowhere:
@@ -73,17 +73,6 @@ class Nowhere:
     def is_closing(self) -> bool:
         """Stay open."""
         return False
-
-
-def microseconds(work: Callable[[], object], times: int) -> float:
-    """Return the CPU time of one call, in the fastest of some rounds."""
-    fastest = float("inf")
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        for _ in itertools.repeat(None, times):
-            work()
-        fastest = min(fastest, time.process_time() - began)
-    return fastest / times * 1e6
 
 
 def make_pool(kind: Literal["generic", "speech"] = "generic") -> Pool:

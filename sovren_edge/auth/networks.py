@@ -5,7 +5,21 @@ Must not know what trust permits: listeners decide that.
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated
+
+from pydantic import PlainValidator
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise ValueError(f"a network, as in 10.0.0.0/8 ({error})") from None
+
+
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
+"""A setting's type: written as text, without bits behind its prefix."""
 
 
 class Networks:

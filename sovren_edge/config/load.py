@@ -57,8 +57,8 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
 
 def load_auth(path: Path, secrets: SecretSource, *, local: bool) -> AuthSettings:
     """Read what a file says of tokens, whatever else it says; with `local`, the key that --local makes."""
-    raw = {"key": LOCAL_KEY} if local else _parse(path).get("auth", {})
-    settings, faults = _validate(AuthSettings, raw if isinstance(raw, dict) else {"": raw}, secrets, "auth")
+    raw = {"key": LOCAL_KEY} if local else _table(path, "auth")
+    settings, faults = _validate(AuthSettings, raw, secrets, "auth")
     if settings is None:
         raise ConfigurationError(str(path), faults)
     return settings
@@ -66,14 +66,18 @@ def load_auth(path: Path, secrets: SecretSource, *, local: bool) -> AuthSettings
 
 def load_gateway(path: Path, *, local: bool) -> GatewaySettings:
     """Read what a file says of the gateway, whatever else it says."""
-    raw = _parse(path).get("gateway", {})
-    settings, faults = _validate(
-        GatewaySettings, raw if isinstance(raw, dict) else {"": raw}, SecretSource({}), "gateway"
-    )
+    raw = _table(path, "gateway")
+    settings, faults = _validate(GatewaySettings, raw, SecretSource({}), "gateway")
     faults += _rehearsal_faults(raw, local=local)
     if settings is None or faults:
         raise ConfigurationError(str(path), faults)
     return settings
+
+
+def _table(path: Path, name: str) -> dict[str, object]:
+    """Return one table of a file; what is none is made one that no model knows."""
+    raw = _parse(path).get(name, {})
+    return raw if isinstance(raw, dict) else {"": raw}
 
 
 def _rehearsal_faults(gateway: object, *, local: bool) -> list[Fault]:

@@ -5,12 +5,13 @@ Must not know how one setting contradicts another (that is `listeners` and `pool
 """
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pools.settings import PoolSettings
+from sovren_edge.auth.networks import Network
 from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Handler
@@ -28,15 +29,7 @@ def _address(text: str) -> str:
     return text
 
 
-def _network(value: object) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(value if isinstance(value, str) else "")
-    except ValueError as error:
-        raise ValueError(f"a network, as in 10.0.0.0/8 ({error})") from None
-
-
 Address = Annotated[str, AfterValidator(_address)]
-Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 PRIVATE: tuple[IPv4Network | IPv6Network, ...] = (

@@ -1,10 +1,10 @@
 """Owns what the configuration may say about the egress gateway."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from sovren_edge.auth.networks import Network
 from sovren_edge.gateway.policy import is_entry
 
 
@@ -14,15 +14,7 @@ def _entry(text: str) -> str:
     return text
 
 
-def _network(value: object) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(value if isinstance(value, str) else "")
-    except ValueError as error:
-        raise ValueError(f"a network, as in 127.0.0.0/8 ({error})") from None
-
-
 Entry = Annotated[str, AfterValidator(_entry)]
-Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
 Service = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 
