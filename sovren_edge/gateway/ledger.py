@@ -30,11 +30,13 @@ SELECT * FROM jsonb_populate_recordset(NULL::api_requests, $1::jsonb)
 ON CONFLICT (created_at, request_id) DO UPDATE SET
     settled_at = excluded.settled_at, owner = excluded.owner, decision = excluded.decision, reason = excluded.reason,
     would_deny = excluded.would_deny, grant_charged = excluded.grant_charged,
+    granted_us = excluded.granted_us, clock = excluded.clock,
     idempotent_replay = excluded.idempotent_replay, attempts = excluded.attempts, resolved_ip = excluded.resolved_ip,
     status = excluded.status, upstream_status = excluded.upstream_status, dns_ms = excluded.dns_ms,
     connect_ms = excluded.connect_ms, ttfb_ms = excluded.ttfb_ms, total_ms = excluded.total_ms,
     bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out
-WHERE api_requests.settled_at IS NULL AND excluded.settled_at IS NOT NULL
+WHERE (api_requests.settled_at IS NULL AND (excluded.settled_at IS NOT NULL OR excluded.attempts > api_requests.attempts))
+OR (api_requests.decision = 'unknown' AND excluded.decision = 'settled')
 """
 _COSTS = """
 INSERT INTO api_costs SELECT * FROM jsonb_populate_recordset(NULL::api_costs, $1::jsonb)

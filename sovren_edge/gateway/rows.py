@@ -4,10 +4,10 @@ A record is a row as JSON: the journal keeps it as it is, and PostgreSQL reads i
 an older one after a newer one, changes nothing. Must not know databases or files.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
@@ -19,7 +19,8 @@ Decision = Literal["reserved", "refused", "settled", "unknown"]
 class RequestRow:
     """One request: `created_at` and `request_id` are its key; times are aware, sizes in bytes, `path` has no query.
 
-    `owner` is the process that has it in hand; `settled_at` is set with the last writing.
+    `owner` is the process that has it in hand; `settled_at` is set with the last writing. `granted_us` has a place for
+    each attempt that was granted, None where the grant was refunded; `count` is 1 but for refusals of a flood.
     """
 
     request_id: UUID
@@ -35,8 +36,11 @@ class RequestRow:
     reason: str = ""
     would_deny: str = ""
     grant_charged: bool = False
+    granted_us: tuple[int | None, ...] = ()
+    clock: str = ""
     idempotent_replay: bool = False
     attempts: int = 0
+    count: int = 1
     resolved_ip: str = ""
     status: int | None = None
     upstream_status: int | None = None
@@ -65,6 +69,7 @@ class CostRow:
 
 
 Row = RequestRow | CostRow
+Written = dict[str, Any]
 
 _REQUEST, _COST = b"r", b"c"
 
@@ -86,18 +91,18 @@ class Group:
 
 def group(records: Iterable[bytes]) -> Group:
     """Put records together; of one request the last one is enough."""
-    requests: dict[str, bytes] = {}
-    costs: list[bytes] = []
+    requests: dict[str, Written] = {}
+    costs: list[Written] = []
     for record in records:
+        row = orjson.loads(record[1:])
         if record[:1] == _COST:
-            costs.append(record[1:])
-        else:
-            row = orjson.loads(record[1:])
-            earlier = requests.get(row["request_id"])
-            if earlier is None or row["settled_at"] is not None:
-                requests[row["request_id"]] = record[1:]
-    return Group(_array(list(requests.values())), _array(costs))
+            costs.append(row)
+        elif _is_newer(row, requests.get(row["request_id"])):
+            requests[row["request_id"]] = row
+    return Group(orjson.dumps(list(requests.values())).decode(), orjson.dumps(costs).decode())
 
 
-def _array(written: Sequence[bytes]) -> str:
-    return (b"[" + b",".join(written) + b"]").decode()
+def _is_newer(row: Written, other: Written | None) -> bool:
+    if other is None or row["settled_at"] is not None:
+        return True
+    return other["settled_at"] is None and row["attempts"] > other["attempts"]

@@ -9,6 +9,7 @@ from sovren_edge.auth.tokens import Identity
 from sovren_edge.errors import EdgeError, Problem, Side, StartupError
 from sovren_edge.handler import route
 from sovren_edge.handler.contract import Handler
+from sovren_edge.handler.declaration import RawQuery
 from sovren_edge.handler.edge import Clock, Edge
 from sovren_edge.handler.route import Route, Routes
 from sovren_edge.observe.registry import Metrics
@@ -24,6 +25,7 @@ __all__ = [
     "Identity",
     "Metrics",
     "Problem",
+    "RawQuery",
     "Request",
     "Response",
     "Route",

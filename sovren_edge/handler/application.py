@@ -4,14 +4,15 @@ Must not know the port's own paths' answers (/health, /ready, /metrics): the lis
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler as Answer
 from structlog.typing import FilteringBoundLogger
 
-from sovren_edge.errors import StartupError
+from sovren_edge.errors import EdgeError, Side, StartupError
 from sovren_edge.handler.call import call
 from sovren_edge.handler.guard import Observe, guard, meet_expectation, prepare
 from sovren_edge.handler.openapi import describe
@@ -30,10 +31,12 @@ def build_application(
     log: FilteringBoundLogger,
     observe: Observe,
     description: str = "",
+    moved: Mapping[str, str] = MappingProxyType({}),
     body_limit: int = DEFAULT_BODY_LIMIT,
 ) -> web.Application:
-    """Make what serves the routes, /openapi.json and /docs; `body_limit` in bytes; StartupError names clashing routes.
+    """Make what serves the routes, /openapi.json and /docs; StartupError names clashing routes.
 
+    `body_limit` is in bytes; `moved` names paths that were here once, with all below them, and what is said of each.
     `observe` is called once for each request, when its answer is known.
     """
     if faults := "; ".join(_clashes(routes)):
@@ -42,6 +45,8 @@ def build_application(
     application.on_response_prepare.append(prepare)
     for route in routes:
         _add(application, route.method, route.path, partial(call, route))
+    for path, where in moved.items():
+        application.router.add_route(hdrs.METH_ANY, path + "{rest:(/.*)?}", partial(_moved, where))
     document = describe(routes, title=title, version=version, description=description)
     _add(application, hdrs.METH_GET, "/openapi.json", document_response(document))
     _add(application, hdrs.METH_GET, "/docs", page_response(document))
@@ -53,6 +58,10 @@ def _add(application: web.Application, method: str, path: str, answer: Answer) -
     resource.add_route(method, answer, expect_handler=meet_expectation)
     if method == hdrs.METH_GET:
         resource.add_route(hdrs.METH_HEAD, answer, expect_handler=meet_expectation)
+
+
+async def _moved(where: str, _: web.Request) -> web.StreamResponse:
+    raise EdgeError(404, "moved", where, side=Side.CALLER)
 
 
 def _clashes(routes: Routes) -> Iterator[str]:

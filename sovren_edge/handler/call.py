@@ -21,7 +21,7 @@ async def call(route: Route, request: web.Request) -> web.StreamResponse:
 
 
 async def _arguments(declaration: Declaration, request: web.Request) -> dict[str, object]:
-    texts, found = _query_texts(declaration, request)
+    texts, found = _query_texts(declaration, request) if declaration.raw_query is None else ({}, [])
     arguments: dict[str, object] = {}
 
     def take(place: str, read: Callable[[], dict[str, object]]) -> None:
@@ -31,7 +31,10 @@ async def _arguments(declaration: Declaration, request: web.Request) -> dict[str
             found.extend(faults(place, error))
 
     take("path", lambda: declaration.path.read(request.match_info))
-    take("query", lambda: declaration.query.read(texts))
+    if declaration.raw_query is None:
+        take("query", lambda: declaration.query.read(texts))
+    else:
+        arguments[declaration.raw_query] = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
     if (body := declaration.body) is not None:
         sent = await _body_bytes(request)
         take("body", lambda: _body_argument(body, sent))

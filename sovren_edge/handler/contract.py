@@ -4,6 +4,7 @@ Must not know how handlers are found, configured or put on a port.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar
 
@@ -17,12 +18,14 @@ class Handler(BaseModel, ABC):
     """A business service: its fields are its settings in the configuration, `open` is its whole life.
 
     `migrations` names a package folder of numbered SQL (`my_package.migrations`) if the service has tables; it is read
-    without opening the handler. The class's docstring describes the service in its OpenAPI document.
+    without opening the handler. `moved` names paths that were served here once, with all below them: they answer
+    404, each with its sentence that says where they are now. The class's docstring describes the service in its OpenAPI document.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     migrations: ClassVar[str | None] = None
+    moved: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def open(self, edge: Edge) -> AbstractAsyncContextManager[Routes]:

@@ -1,16 +1,17 @@
 """Owns how a function declares what it takes and what it answers, read once from its annotations.
 
-A parameter is, in this order: the request itself (annotated `Request`), the JSON body (a pydantic model), a part of the
-path (named in its template), or a query parameter. Must not know requests: it makes the models that check them.
+A parameter is, in this order: the request itself (annotated `Request`), the query as it came (`RawQuery`), the JSON
+body (a pydantic model), a part of the path (named in its template), or a query parameter. Must not know requests: it
+makes the models that check them.
 """
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from types import NoneType
-from typing import Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Any, Literal, NewType, TypeAlias, get_args, get_origin, get_type_hints
 
 from aiohttp.web import Request, StreamResponse
 from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, create_model
@@ -18,8 +19,12 @@ from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, Pydanti
 from sovren_edge.errors import StartupError
 from sovren_edge.handler.annotations import leaves, takes_many, without_metadata
 
+Kind: TypeAlias = Literal["request", "raw", "body", "path", "query"]
 Function: TypeAlias = Callable[..., Awaitable[object]]
 Answer: TypeAlias = TypeAdapter[Any] | Literal["empty", "stream"]
+
+RawQuery = NewType("RawQuery", bytes)
+"""A query that its function reads by itself, byte for byte; described as one text by the parameter's name."""
 
 # The prefix lets a parameter have a name that a pydantic model's field may not have, such as `json` or `_`.
 _PREFIX = "value_"
@@ -51,12 +56,17 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """All that a function's annotations say; `request` is the name of the parameter that takes the raw request."""
+    """All that a function's annotations say.
+
+    `request` and `raw_query` are the names of the parameters that take the request itself and its query as it came;
+    with the latter, `query` is not checked, and only described.
+    """
 
     path: Values
     query: Values
     body: Body | None
     request: str | None
+    raw_query: str | None
     answer: Answer
 
 
@@ -81,9 +91,10 @@ def _declaration(method: str, path: str, function: Function) -> Declaration:
     chosen = {kind: [parameters[name] for name in taken if taken[name] == kind] for kind in taken.values()}
     return Declaration(
         path=_values(f"{function.__name__} path", chosen.get("path", []), hints),
-        query=_values(f"{function.__name__} query", chosen.get("query", []), hints),
+        query=_values(f"{function.__name__} query", [*chosen.get("query", []), *chosen.get("raw", [])], hints),
         body=next((_body(parameter, hints) for parameter in chosen.get("body", [])), None),
         request=next((parameter.name for parameter in chosen.get("request", [])), None),
+        raw_query=next((parameter.name for parameter in chosen.get("raw", [])), None),
         answer=_answer(hints["return"]),
     )
 
@@ -98,10 +109,12 @@ def _hints(function: Function) -> dict[str, Any]:
         ) from error
 
 
-def _kind(name: str, hint: object, placeholders: list[str]) -> Literal["request", "body", "path", "query"]:
+def _kind(name: str, hint: object, placeholders: list[str]) -> Kind:
     annotation = without_metadata(hint)
     if annotation is Request:
         return "request"
+    if annotation is RawQuery:
+        return "raw"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "body"
     return "path" if name in placeholders else "query"
@@ -120,10 +133,15 @@ def _faults(method: str, path: str, parameters: Mapping[str, Parameter], hints: 
         yield from _parameter_faults(parameters[name], hints, placeholders)
     if "return" not in hints:
         yield "the answer has no annotation (`-> None` answers 204)"
-    kinds = [_kind(name, hints[name], placeholders) for name in parameters if name in hints]
+    yield from _kind_faults(method, [_kind(name, hints[name], placeholders) for name in parameters if name in hints])
+
+
+def _kind_faults(method: str, kinds: Sequence[Kind]) -> Iterator[str]:
     for kind in ("request", "body"):
         if kinds.count(kind) > 1:
             yield f"more than one parameter takes the {kind}"
+    if "raw" in kinds and (kinds.count("raw") > 1 or "query" in kinds):
+        yield "a query is read either raw, by one parameter, or by its names"
     if method == "GET" and "body" in kinds:
         yield "a GET has no body"
 
@@ -134,7 +152,7 @@ def _parameter_faults(parameter: Parameter, hints: Mapping[str, object], placeho
         yield f"the parameter {name} cannot be passed by its name"
     elif name not in hints:
         yield f"the parameter {name} has no annotation"
-    elif (kind := _kind(name, hints[name], placeholders)) in {"request", "body"}:
+    elif (kind := _kind(name, hints[name], placeholders)) in {"request", "raw", "body"}:
         if name in placeholders:
             yield f"the path parameter {name} cannot take the {kind}"
     elif any(issubclass(leaf, BaseModel | Mapping) for leaf in leaves(hints[name])):
@@ -145,12 +163,18 @@ def _parameter_faults(parameter: Parameter, hints: Mapping[str, object], placeho
 
 def _values(title: str, parameters: list[Parameter], hints: Mapping[str, Any]) -> Values:
     fields: dict[str, Any] = {
-        _PREFIX + each.name: (hints[each.name], ... if each.default is Parameter.empty else each.default)
+        _PREFIX + each.name: (_as_text(hints[each.name]), ... if each.default is Parameter.empty else each.default)
         for each in parameters
     }
     model = create_model(title, __config__=_VALUES, **fields)
     many = (field.alias for field in model.model_fields.values() if takes_many(field.annotation))
     return Values(model, frozenset(alias for alias in many if alias is not None))
+
+
+def _as_text(hint: Any) -> Any:  # noqa: ANN401 - an annotation may be anything at all
+    if without_metadata(hint) is not RawQuery:
+        return hint
+    return Annotated[str, *get_args(hint)[1:]] if get_origin(hint) is Annotated else str
 
 
 def _body(parameter: Parameter, hints: Mapping[str, Any]) -> Body:

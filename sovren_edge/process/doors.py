@@ -199,6 +199,7 @@ async def _open_handler(
             title=listener.service or listener.name,
             version=version("sovren-edge"),
             description=type(handler).__doc__ or "",
+            moved=type(handler).moved,
             log=services.log.bind(listener=listener.name),
             observe=_observer(listener.name, stats, shared),
         )

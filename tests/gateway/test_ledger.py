@@ -34,6 +34,7 @@ def row(number: int = 0) -> RequestRow:
     return RequestRow(
         request_id=uuid4(), created_at=NOON + timedelta(milliseconds=number), owner="g367-1", subscriber_id="founder",
         service="slack", method="POST", host="slack.com", path="/api", decision="reserved", grant_charged=True,
+        granted_us=(1_000_000,), clock="boot",
     )  # fmt: skip
 
 
@@ -93,11 +94,31 @@ async def test_what_was_written_is_there(opened: tuple[Ledger, Database]) -> Non
     await ledger.write(settled(one), cost(one))
     found = await database.fetchrow("SELECT * FROM api_requests")
     assert found is not None
-    expected = settled(one)
-    assert {name: found[name] for name in RequestRow.__slots__} == {
-        name: getattr(expected, name) for name in RequestRow.__slots__
-    }
+    expected = {name: getattr(settled(one), name) for name in RequestRow.__slots__}
+    assert {name: found[name] for name in RequestRow.__slots__} == expected | {"granted_us": [1_000_000]}
     assert await database.fetchval("SELECT amount_microusd FROM api_costs") == 250
+
+
+async def test_a_further_attempt_is_written_before_the_end(opened: tuple[Ledger, Database]) -> None:
+    """It was granted of its own, which must not be forgotten."""
+    ledger, database = opened
+    one = replace(row(), attempts=1)
+    again = replace(one, attempts=2, granted_us=(1_000_000, 2_000_000))
+    await ledger.write(one)
+    await ledger.write(again, one)
+    assert await database.fetchval("SELECT granted_us FROM api_requests") == [1_000_000, 2_000_000]
+    await ledger.write(replace(again, attempts=3))
+    assert await database.fetchval("SELECT attempts FROM api_requests") == 3
+
+
+async def test_what_was_unknown_can_become_known(opened: tuple[Ledger, Database]) -> None:
+    """Its owner was thought to be gone, or its last writing stood in a journal; then nothing changes any more."""
+    ledger, database = opened
+    one = row()
+    unknown = replace(one, decision="unknown", settled_at=NOON)
+    for written, decision in ((unknown, "unknown"), (one, "unknown"), (settled(one), "settled"), (unknown, "settled")):
+        await ledger.write(written)
+        assert await decisions(database) == {one.request_id: decision}
 
 
 async def test_no_writing_is_undone_by_an_older_one(opened: tuple[Ledger, Database]) -> None:

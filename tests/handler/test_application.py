@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from aiohttp import ClientPayloadError, web
 from pydantic import BaseModel, Field, RootModel, SecretStr
+from yarl import URL
 
 from sovren_edge.errors import EdgeError, StartupError
-from sovren_edge.handler import Request, Response, Route, Side, StreamResponse, route
+from sovren_edge.handler import RawQuery, Request, Response, Route, Side, StreamResponse, route
 from sovren_edge.handler.application import build_application
 from tests.handler.witness import Serve, Witness
 
@@ -130,6 +131,29 @@ async def test_texts_become_what_was_declared(serve: Serve) -> None:
         }
     async with client.get("/shelves/7") as response:
         assert await response.json() == {"shelf": 7, "limit": 10, "colour": None, "tag": [], "owner": None}
+
+
+async def test_a_raw_query_is_byte_for_byte(serve: Serve) -> None:
+    """Nothing of it is decoded, checked or refused."""
+
+    async def echo(url: RawQuery) -> dict[str, str]:
+        return {"is": url.hex()}
+
+    client = await serve([route.get("/raw", echo)])
+    for query in ("", "url=a+b%20c&url=%ff&x", "?%zz"):
+        async with client.get(URL(f"/raw?{query}", encoded=True)) as response:
+            assert await response.json() == {"is": query.encode().hex()}
+
+
+async def test_what_moved_is_told(serve: Serve) -> None:
+    """The old path and all below it, whatever the method; not its neighbours."""
+    client = await serve([], moved={"/old": "It is on port 8250 now."})
+    for path in ("/old", "/old/", "/old/a/b?c"):
+        async with client.post(path) as response:
+            problem = await response.json(content_type=None)
+            assert (response.status, problem["reason"], problem["message"]) == (404, "moved", "It is on port 8250 now.")
+    async with client.get("/older") as response:
+        assert (await response.json(content_type=None))["reason"] == "not_found"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from sovren_edge.handler import Request, Response, StartupError, StreamResponse, route
+from sovren_edge.handler import RawQuery, Request, Response, StartupError, StreamResponse, route
 
 
 class Item(BaseModel):
@@ -41,6 +41,23 @@ def test_parameters_are_told_apart_by_annotation_and_template() -> None:
     assert declaration.path.read({"shelf": "7"}) == {"shelf": 7}
     assert declaration.query.many == {"tags"}
     assert declaration.query.read({"tags": ["a"], "from": "x"}) == {"tags": ["a"], "since": "x", "json": False}
+
+
+def test_a_query_can_be_taken_as_it_came() -> None:
+    """Its parameter's name is for the description; then there are no others."""
+
+    async def raw(url: Annotated[RawQuery, Field(description="Where to.")]) -> None: ...
+    async def bare(url: RawQuery) -> None: ...
+    async def both(url: RawQuery, limit: int) -> None: ...
+
+    declaration = route.post("/", raw).declaration
+    assert declaration.raw_query == "url"
+    assert declaration.query.model.model_json_schema()["properties"] == {
+        "url": {"description": "Where to.", "title": "Url", "type": "string"}
+    }
+    assert route.post("/", bare).declaration.raw_query == "url"
+    with pytest.raises(StartupError, match="a query is read either raw, by one parameter, or by its names"):
+        route.post("/", both)
 
 
 def test_answers_are_json_empty_or_streams() -> None:

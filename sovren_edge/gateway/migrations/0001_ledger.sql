@@ -21,8 +21,13 @@ CREATE TABLE api_requests (
     reason text NOT NULL DEFAULT '',
     would_deny text NOT NULL DEFAULT '',
     grant_charged boolean NOT NULL DEFAULT false,
+    -- When the limiter granted each attempt, in microseconds of the clock named; null where it was refunded.
+    granted_us bigint[] NOT NULL DEFAULT '{}',
+    clock text NOT NULL DEFAULT '',
     idempotent_replay boolean NOT NULL DEFAULT false,
     attempts integer NOT NULL DEFAULT 0,
+    -- A flood of refusals is one row a minute.
+    count integer NOT NULL DEFAULT 1,
     resolved_ip text NOT NULL DEFAULT '',
     status integer,
     upstream_status integer,
