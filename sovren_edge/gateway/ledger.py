@@ -35,7 +35,8 @@ ON CONFLICT (created_at, request_id) DO UPDATE SET
     status = excluded.status, upstream_status = excluded.upstream_status, dns_ms = excluded.dns_ms,
     connect_ms = excluded.connect_ms, ttfb_ms = excluded.ttfb_ms, total_ms = excluded.total_ms,
     bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out
-WHERE (api_requests.settled_at IS NULL AND (excluded.settled_at IS NOT NULL OR excluded.attempts > api_requests.attempts))
+WHERE (api_requests.settled_at IS NULL AND (excluded.settled_at IS NOT NULL
+    OR excluded.attempts > api_requests.attempts))
 OR (api_requests.decision = 'unknown' AND excluded.decision = 'settled')
 """
 _COSTS = """
