@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 SLOW_START_S = 30.0
 
 
+@dataclass(slots=True)
+class ByHand:
+    """What an operator has set of an endpoint; what is None was left as it is configured, or as DNS says."""
+
+    enabled: bool | None = None
+    slots: int | None = None
+    weight: float | None = None
+
+
 @dataclass(eq=False, slots=True)
 class Endpoint:
     """One address. `absent` ones are part of the map but never contacted."""
@@ -27,7 +36,10 @@ class Endpoint:
     slots: int
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     absent: bool = False
+    # Whether its operator lets it have leases.
     enabled: bool = True
+    # Whether it is still named, where DNS names a pool's endpoints: one that is not gets no more leases, and leaves.
+    named: bool = True
     inflight: int = 0
     active_at: float = -inf
     # How it is reached, where that is over TLS; handed on as they came.
@@ -55,8 +67,8 @@ class Endpoint:
 
     @property
     def ready(self) -> bool:
-        """Healthy, enabled and not ejected."""
-        return self.health.healthy and self.enabled and not self.outlier.ejected and not self.absent
+        """Healthy, enabled, not ejected, and not about to leave."""
+        return self.health.healthy and self.enabled and self.named and not self.outlier.ejected and not self.absent
 
     def refit(self, now: float) -> None:
         """Set the limit anew: after a return it grows from one to all slots in 30 s; on probation it is one.
@@ -66,10 +78,16 @@ class Endpoint:
         grown = 1 + int((now - self.returned_at) / SLOW_START_S * self.slots) if self.returned_at > -inf else self.slots
         self.limit = min(self.slots, self.older + (1 if self.probation else grown))
 
+    def obey(self, by_hand: ByHand) -> None:
+        """Take over what an operator has set, before the first lease."""
+        self.enabled = self.enabled if by_hand.enabled is None else by_hand.enabled
+        self.slots = self.limit = self.slots if by_hand.slots is None else by_hand.slots
+        self.weight = self.weight if by_hand.weight is None else by_hand.weight
+
     @property
     def usable_in_panic(self) -> bool:
         """Whether it may serve when nobody is ready: it at least accepts connections."""
-        return self.health.accepting and self.enabled and not self.absent
+        return self.health.accepting and self.enabled and self.named and not self.absent
 
     @property
     def free(self) -> int:

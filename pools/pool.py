@@ -3,13 +3,14 @@
 Every decision is made here at once and returned as events; the caller acts on them. Must not know tiers.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from math import inf
 
 from pools.admission import SUCCEEDED, Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll, least_inflight
 from pools.demand import UNKNOWN, Demand
-from pools.endpoint import Endpoint
+from pools.endpoint import ByHand, Endpoint
 from pools.health import ProbeResult
 from pools.outlier import may_eject
 from pools.retry import RetryBudget
@@ -39,6 +40,8 @@ class Pool:
         self._jitter = jitter
         # A dictionary is an ordered set: a caller that leaves is removed without a search.
         self._queue: dict[Waiter, None] = {}
+        # What operators have set, by the endpoint's name: it holds as well for one that leaves and joins again.
+        self._by_hand: defaultdict[str, ByHand] = defaultdict(ByHand)
         # Since when it has an endpoint again that is ready, and whether it ever had one.
         self.returned_at = -inf
         self._served = False
@@ -102,16 +105,19 @@ class Pool:
         endpoint = least_inflight(usable, self._roll)
         return None if endpoint is None else self._lease(endpoint, demand, now)
 
-    def may_hedge(self, lease: Lease, now: float) -> bool:
+    def may_hedge(self, lease: Lease, now: float, tried: frozenset[Endpoint] = NOBODY) -> bool:
         """Whether a second attempt is due beside this one, and count it if so.
 
-        It is when the first byte is later than 95 of 100 would be, nobody waits, and somebody else has nothing to do.
+        It is when the first byte is later than 95 of 100 would be, nobody waits, and somebody has nothing to do
+        whom the request was not sent to before: `tried` are those who had it before this lease's endpoint.
         """
         return (
             self._speech is not None
             and not self._queue
             and self._speech.is_late(lease, now)
-            and any(not one.inflight and one.free for one in self._ready if one is not lease.endpoint)
+            and any(
+                not one.inflight and one.free for one in self._ready if one is not lease.endpoint and one not in tried
+            )
             and self.budget.take_hedge(now)
         )
 
@@ -160,19 +166,34 @@ class Pool:
         return flipped, self._settle(now)
 
     def enable(self, endpoint: Endpoint, now: float, *, enabled: bool) -> Sequence[Event]:
-        """Let an endpoint take leases, or drain it."""
-        endpoint.enabled = enabled
+        """Let an endpoint take leases, or drain it, as its operator says."""
+        endpoint.enabled = self._by_hand[endpoint.name].enabled = enabled
+        self._refresh(now)
+        return self._settle(now)
+
+    def set_named(self, endpoint: Endpoint, now: float, *, named: bool) -> Sequence[Event]:
+        """Drain an endpoint that is to leave, or let it stay after all; what its operator says is another matter."""
+        endpoint.named = named
         self._refresh(now)
         return self._settle(now)
 
     def resize(self, endpoint: Endpoint, slots: int, now: float) -> Sequence[Event]:
         """Give an endpoint another number of slots; with fewer, its open leases end as they would."""
-        endpoint.slots = slots
+        endpoint.slots = self._by_hand[endpoint.name].slots = slots
         endpoint.refit(now)
         return self._settle(now)
 
+    def weigh(self, endpoint: Endpoint, weight: float) -> None:
+        """Give an endpoint another weight; its open leases stay."""
+        endpoint.weight = self._by_hand[endpoint.name].weight = weight
+
     def join(self, endpoint: Endpoint) -> None:
-        """Take in an endpoint; it serves after its first good probe, slowly at first where others are ready."""
+        """Take in an endpoint; it serves after its first good probe, slowly at first where others are ready.
+
+        Whatever an operator has set of one of this name before holds for it, too.
+        """
+        if endpoint.name in self._by_hand:
+            endpoint.obey(self._by_hand[endpoint.name])
         endpoint.returning = self._served
         self.endpoints.append(endpoint)
 

@@ -75,7 +75,7 @@ def show_kept(pools: Sequence[Mapping[str, Any]]) -> None:
 def _state(endpoint: Mapping[str, Any]) -> str:
     if endpoint["absent"]:
         return "absent"
-    if not endpoint["enabled"]:
+    if not endpoint["enabled"] or endpoint["leaving"]:
         return "drained" if not endpoint["inflight"] else "draining"
     if endpoint["ejected"]:
         return "ejected"

@@ -1,13 +1,14 @@
 """Owns the admin socket: looking at pools and changing their endpoints while the program runs.
 
-It is a Unix socket that only the program's own user (and root) can open; no port leads here. Every command is logged
-with the user that gave it. What is changed holds until the program ends. Must not know the command line.
+It is a Unix socket that only the program's own user (and root) can open; no port leads here. Every command is one line
+in the log, with the user that gave it and what was asked, also when it is refused or only looks. What is changed holds
+until the program ends. Must not know the command line.
 """
 
 import errno
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -18,13 +19,15 @@ from structlog.typing import FilteringBoundLogger
 
 from pools.endpoint import Endpoint
 from pools.pool import Pool
-from sovren_edge.errors import Problem, Side
+from sovren_edge.errors import EdgeError, Problem, Side
 from sovren_edge.relay.metrics import describe_pool
 from sovren_edge.relay.relay import Relay
 from sovren_edge.speech.keep import Keep
 
 MOST_SLOTS, LEAST_WEIGHT, MOST_WEIGHT = 100_000, 0.01, 100.0
 _CREDENTIALS = struct.Struct("3i")
+# Where a command says what is logged of it; and as many characters of one thing as a line may have.
+_ASKED, _LOGGED = "asked", 200
 
 
 class Change(BaseModel):
@@ -49,13 +52,38 @@ class Admin:
         self._log = log
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Return where each command is."""
+        """Return where each command is, under the name by which it is logged."""
         return (
-            web.get("/pools", self._show),
-            web.patch("/endpoints/{endpoint}", self._change),
-            web.get("/kept", self._show_kept),
-            web.delete("/kept", self._forget_kept),
+            web.get("/pools", self._show, name="pools_shown"),
+            web.patch("/endpoints/{endpoint}", self._change, name="endpoint_changed"),
+            web.get("/kept", self._show_kept, name="kept_answers_shown"),
+            web.delete("/kept", self._forget_kept, name="kept_answers_forgotten"),
         )
+
+    @web.middleware
+    async def record(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Carry a command out and log it, once, whatever becomes of it."""
+        # Whoever gives it may be gone when it has been carried out.
+        uid, asked = _uid(request), dict[str, object]()
+        request[_ASKED] = asked
+        command = f"{request.method} {request.path}"[:_LOGGED]
+        try:
+            answer = await handler(request)
+        except EdgeError as error:
+            problem = error.problem
+        except web.HTTPException as error:
+            problem = Problem(error.status, "unknown_command", f"{command}: {error.reason}.", Side.CALLER)
+        except BaseException:
+            self._log.error("command_failed", command=command, **asked, uid=uid)
+            raise
+        else:
+            self._log.info(str(request.match_info.route.name), **asked, uid=uid)
+            return answer
+        why = problem.detail[:_LOGGED]
+        self._log.info("command_refused", command=command, **asked, reason=problem.reason, why=why, uid=uid)
+        return web.Response(status=problem.status, headers=dict(problem.headers), body=problem.body())
 
     async def _show(self, _request: web.Request) -> web.Response:
         return web.json_response([describe_pool(pool, self._relay.stats_of(pool)) for pool in self._pools.values()])
@@ -75,32 +103,25 @@ class Admin:
         return described
 
     async def _forget_kept(self, request: web.Request) -> web.Response:
-        forgotten = sum(keep.clear() for keep in self._keeps.values())
-        self._log.info("kept_answers_forgotten", answers=forgotten, uid=_uid(request))
+        request[_ASKED]["answers"] = sum(keep.clear() for keep in self._keeps.values())
         return web.json_response(self._describe_kept())
 
     async def _change(self, request: web.Request) -> web.Response:
         name = request.match_info["endpoint"]
-        try:
-            change = Change.model_validate_json(await request.read())
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{fault['loc'][0] if fault['loc'] else 'body'}: {fault['msg']}" for fault in error.errors()
-            )
-            return _refusal(422, "invalid_change", faults)
+        change = _read_change(await request.read())
+        request[_ASKED] |= change.model_dump(exclude_none=True)
         found = [(pool, one) for pool in self._pools.values() for one in pool.endpoints if one.name == name]
         if not found:
-            return _refusal(404, "unknown_endpoint", f"No endpoint is named {name}.")
+            raise EdgeError(404, "unknown_endpoint", f"No endpoint is named {name}.", side=Side.CALLER)
         pool, endpoint = found[0]
-        asked = change.model_dump(exclude_none=True)
-        self._log.info("endpoint_changed", pool=pool.name, endpoint=name, **asked, uid=_uid(request))
         self._apply(pool, endpoint, change)
+        request[_ASKED] |= {"pool": pool.name, "endpoint": name}
         return web.json_response(describe_pool(pool, self._relay.stats_of(pool)))
 
     def _apply(self, pool: Pool, endpoint: Endpoint, change: Change) -> None:
         now = self._relay.now()
         if change.weight is not None:
-            endpoint.weight = change.weight
+            pool.weigh(endpoint, change.weight)
         if change.slots is not None:
             self._relay.act(pool.resize(endpoint, change.slots, now))
         if change.enabled is not None:
@@ -115,9 +136,13 @@ def _uid(request: web.Request) -> int:
     return int(_CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1])
 
 
-def _refusal(status: int, reason: str, detail: str) -> web.Response:
-    problem = Problem(status, reason, detail, Side.CALLER)
-    return web.Response(status=status, headers=dict(problem.headers), body=problem.body())
+def _read_change(body: bytes) -> Change:
+    """Return what is to be changed; raises EdgeError 422, which names the place of each fault, no value."""
+    try:
+        return Change.model_validate_json(body)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0] if fault['loc'] else 'body'}: {fault['msg']}" for fault in error.errors()]
+        raise EdgeError(422, "invalid_change", "; ".join(faults), side=Side.CALLER) from None
 
 
 @asynccontextmanager
@@ -129,7 +154,7 @@ async def open_admin(path: Path, admin: Admin, log: FilteringBoundLogger) -> Asy
         log.warning("admin_socket_unavailable", path=str(path), why=error.strerror or str(error))
         yield
         return
-    app = web.Application()
+    app = web.Application(middlewares=[admin.record])
     app.add_routes(admin.routes())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     try:

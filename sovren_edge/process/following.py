@@ -66,21 +66,25 @@ class Following:
         attempts.update(dict.fromkeys(Outcome, 0))
         pool.join(endpoint)
         self._watches[endpoint] = self._spawn(watch_endpoint(pool, endpoint, self._probes, self._relay.observe))
-        self._log.info("endpoint_joined", pool=pool.name, endpoint=endpoint.name)
+        self._tell_joined(pool, endpoint)
         return endpoint
+
+    def _tell_joined(self, pool: Pool, endpoint: Endpoint) -> None:
+        # One that its operator has drained stays so, and nobody is to wonder why it serves nothing.
+        self._log.info("endpoint_joined", pool=pool.name, endpoint=endpoint.name, enabled=endpoint.enabled)
 
     def leaving(self, pool: Pool, endpoint: Endpoint) -> None:
         """See pools.discovery.Follower."""
         self._log.info("endpoint_leaving", pool=pool.name, endpoint=endpoint.name, inflight=endpoint.inflight)
-        self._enable(pool, endpoint, enabled=False)
+        self._set_named(pool, endpoint, named=False)
 
     def returned(self, pool: Pool, endpoint: Endpoint) -> None:
         """See pools.discovery.Follower."""
-        self._log.info("endpoint_joined", pool=pool.name, endpoint=endpoint.name)
-        self._enable(pool, endpoint, enabled=True)
+        self._tell_joined(pool, endpoint)
+        self._set_named(pool, endpoint, named=True)
 
-    def _enable(self, pool: Pool, endpoint: Endpoint, *, enabled: bool) -> None:
-        self._relay.act(pool.enable(endpoint, self.now(), enabled=enabled))
+    def _set_named(self, pool: Pool, endpoint: Endpoint, *, named: bool) -> None:
+        self._relay.act(pool.set_named(endpoint, self.now(), named=named))
 
     def left(self, pool: Pool, endpoint: Endpoint) -> None:
         """See pools.discovery.Follower."""

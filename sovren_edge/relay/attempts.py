@@ -32,7 +32,7 @@ class Attempts:
         self.tried |= {endpoint}
 
     def may_repeat(
-        self, method: str, lease: Lease, tiers: Tiers, now: float, *, kept_connection_for_s: float | None
+        self, method: str, lease: Lease, tiers: Tiers, now: float, kept_connection_for_s: float | None
     ) -> bool:
         """Whether to send the request again after an attempt that brought no byte of an answer, and count it if so.
 

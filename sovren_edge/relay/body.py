@@ -8,7 +8,7 @@ from sovren_edge.http.request import RequestHead
 
 
 class RequestBody:
-    """`kept` while it can be sent again, `streaming` once it has begun to be passed on, `complete` at its end."""
+    """`kept` while it can be sent again, `streaming` once it was passed on and forgotten, `complete` at its end."""
 
     __slots__ = ("_chunked", "_length", "_limit", "_pieces", "complete", "kept", "received", "streaming")
 
@@ -57,11 +57,11 @@ class RequestBody:
 
     def begin(self) -> list[bytes]:
         """Return what is to be written behind the request's head; a kept body can be begun again."""
-        if self.complete:
+        if self.complete and self.kept:
             return self._pieces
         self.streaming = True
         pieces, self._pieces = self._pieces, []
-        return chunk(pieces) if self._chunked and pieces else pieces
+        return chunk(pieces) if self._chunked and pieces and not self.complete else pieces
 
     def end(self) -> list[bytes]:
         """Take note of the end; return what is to be written now."""

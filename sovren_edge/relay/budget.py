@@ -3,6 +3,9 @@
 Must not know what it is.
 """
 
+# As much may come in one read of a connection.
+READ = 256 * 1024
+
 
 class Budget:
     """So many bytes; whoever gets some gives them back."""
@@ -23,3 +26,23 @@ class Budget:
     def give(self, size: int) -> None:
         """Take bytes back."""
         self.taken -= size
+
+
+class Share:
+    """What one thing has of a budget: as much as it was fitted to last, nothing at first."""
+
+    __slots__ = ("_budget", "_size")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def fit(self, size: int) -> bool:
+        """Have so many bytes in all; return whether there are as many, otherwise it stays as it is."""
+        more = size - self._size
+        if more > 0 and not self._budget.take(more):
+            return False
+        if more < 0:
+            self._budget.give(-more)
+        self._size = size
+        return True

@@ -100,6 +100,7 @@ class Exchange:
     def start(self, whole: bytes = b"") -> None:
         """Ask for a slot as soon as the body is kept (`whole`: it is at hand), or at once when it is too large."""
         if whole:
+            self._reserve()
             self.request_body.take_whole(whole)
         if self.request_body.complete:
             self._ask(self.started_at)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.demand import UNKNOWN, Demand
-from pools.health import OURS
 from pools.pool import Pool
 from sovren_edge.errors import Problem
 from sovren_edge.http.request import RequestHead, forward_request
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.observe.stats import SERVER_ERROR
-from sovren_edge.relay import problems, timeouts
+from sovren_edge.relay import problems, reasons
 from sovren_edge.relay.attempts import Attempts
 from sovren_edge.relay.body import NO_BODY, RequestBody
+from sovren_edge.relay.connecting import connect
+from sovren_edge.relay.counting import count_end
 from sovren_edge.relay.deadlines import NEVER
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Fetch:
     def pool(self) -> Pool | None:
         """The pool whose endpoint was asked last."""
         return next((pool for pool in self.door.tiers.pools if self.attempts.last in pool.endpoints), None)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for a slot."""
+        return self._waiter is not None
 
     # --- admission: pools answer at once, or later through these three
 
@@ -141,26 +147,24 @@ class Fetch:
         else:
             # Connecting has a time-out of its own.
             self.taker.wait_until(NEVER)
-            self._connecting = self._relay.spawn(self._connect(lease))
+            self._connecting = self._relay.spawn(connect(self._relay, self.door, lease, self))
 
-    async def _connect(self, lease: Lease) -> None:
-        try:
-            upstream = await self._relay.connections.connect(lease.endpoint)
-        except OSError as error:
-            self._connecting = None
-            self.door.stats.timeouts[timeouts.CONNECT] += isinstance(error, TimeoutError)
-            now = self._relay.now()
-            if error.errno in OURS:
-                self._release(Outcome.LEFT, now)
-                self.taker.failed(problems.EXHAUSTED, now)
-                return
-            self.attempts.connect_failed(lease.endpoint)
-            self._relay.connections.forget(lease.endpoint)
-            self._release(Outcome.REFUSED, now)
-            self.ask(now)
-        else:
-            self._connecting = None
-            self._send(upstream, lease, self._relay.now())
+    def connected(self, upstream: "Upstream", lease: Lease) -> None:
+        """Use a connection; see connecting.Connected."""
+        self._connecting = None
+        self._send(upstream, lease, self._relay.now())
+
+    def not_connected(self, lease: Lease, *, exhausted: bool) -> None:
+        """Try another endpoint; see connecting.Connected."""
+        self._connecting = None
+        now = self._relay.now()
+        if exhausted:
+            self._release(Outcome.LEFT, now)
+            self.taker.failed(problems.EXHAUSTED, now)
+            return
+        self.attempts.connect_failed(lease.endpoint)
+        self._release(Outcome.REFUSED, now)
+        self.ask(now)
 
     def _send(self, upstream: "Upstream", lease: Lease, now: float) -> None:
         request, body = self._request, self._body
@@ -173,7 +177,7 @@ class Fetch:
         upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
         if body.complete:
             self.taker.wait_until(now + self._relay.settings.first_byte_timeout_s)
-            if lease.pool.hedges and self.may_hedge:
+            if lease.pool.hedges and self.may_hedge and not body.streaming:
                 self._relay.awaiting.add(self)
             return
         self.taker.wait_until(now + self.idle_s)
@@ -184,12 +188,7 @@ class Fetch:
         if lease is None:
             return
         if self._stats is not None:
-            self._stats.attempts[outcome] += 1
-            if outcome is SUCCEEDED:
-                self._stats.duration.observe(now - self._started_at)
-                if lease.estimate_s:
-                    error_s = abs(now - lease.since - lease.estimate_s)
-                    self._relay.stats_of(lease.pool).estimate_error.observe(error_s)
+            count_end(self._relay.stats_of(lease.pool), self._stats, lease, outcome, now - self._started_at, now)
         self._relay.release(lease, outcome, now)
 
     # --- the rest of the request
@@ -224,7 +223,8 @@ class Fetch:
 
     def answered(self, head: ResponseHead, now: float, *, sized: bool) -> None:
         """Pass on the answer's head."""
-        if self._gives_way(head, now):
+        if head.status >= SERVER_ERROR and self.hedge is not None:
+            self._give_way(head, now)
             return
         self._begin(head, now)
         self.taker.answered(head, now, sized=sized)
@@ -233,7 +233,8 @@ class Fetch:
         """Pass on a whole answer."""
         # It serves others already: should the caller be slow to read, this one is no longer to be held back.
         upstream, self._upstream = self._upstream, None
-        if self._gives_way(head, now):
+        if head.status >= SERVER_ERROR and self.hedge is not None:
+            self._give_way(head, now)
             return
         self._note(head, now)
         if self.lease is not None:
@@ -318,13 +319,10 @@ class Fetch:
         self._note(head, now)
         self._moved(now)
 
-    def _gives_way(self, head: ResponseHead, now: float) -> bool:
-        """Whether an error is not passed on, since a second attempt may bring something better."""
-        if head.status < SERVER_ERROR or self.hedge is None:
-            return False
+    def _give_way(self, head: ResponseHead, now: float) -> None:
+        """Do not pass an error on: the second attempt may bring something better."""
         self._problem = problems.upstream_failed(f"an endpoint answered {head.status}")
         self._end_attempt(Outcome.FAILED, now)
-        return True
 
     def _note(self, head: ResponseHead, now: float) -> None:
         self.begun = True
@@ -356,22 +354,15 @@ class Fetch:
 
     def _may_repeat(self, lease: Lease, upstream: "Upstream", now: float) -> bool:
         kept_for_s = now - self._sent_at if upstream.used else None
-        return not self._body.streaming and self.attempts.may_repeat(
-            self._request.method, lease, self.door.tiers, now, kept_connection_for_s=kept_for_s
-        )
+        repeatable = not self._body.streaming
+        return repeatable and self.attempts.may_repeat(self._request.method, lease, self.door.tiers, now, kept_for_s)
 
     def explain(self) -> dict[str, object]:
         """See exchange.Supplier."""
         lease = self.lease
         if lease is None:
             return {} if self.hedge is None else self.hedge.fetch.explain() | {"hedged": "yes"}
-        reasons: dict[str, object] = {"pool": lease.pool.name, "endpoint": self.endpoint, "attempts": self.tries}
-        if lease.estimate_s:
-            reasons["estimate-ms"] = round(lease.estimate_s * 1000, 1)
-            reasons["why"] = f"least work: {lease.before_s * 1000:.1f} ms before it"
-        else:
-            reasons["why"] = "fewest open requests"
-        return reasons
+        return reasons.explain(lease, self.tries)
 
     # --- the taker
 

@@ -122,7 +122,7 @@ def begin_due(relay: "Relay", now: float) -> None:
         lease = fetch.lease
         if lease is None or not fetch.waits:
             relay.awaiting.discard(fetch)
-        elif lease.pool.may_hedge(lease, now):
+        elif lease.pool.may_hedge(lease, now, fetch.attempts.tried):
             relay.awaiting.discard(fetch)
             relay.stats_of(lease.pool).hedges += 1
             fetch.hedge = hedge = Hedge(relay, fetch, lease)

@@ -95,6 +95,7 @@ def _describe_endpoint(endpoint: Endpoint, stats: EndpointStats) -> dict[str, ob
         "inflight": endpoint.inflight,
         "absent": endpoint.absent,
         "enabled": endpoint.enabled,
+        "leaving": not endpoint.named,
         "healthy": endpoint.health.healthy,
         "ready": endpoint.ready,
         "ejected": endpoint.outlier.ejected,

@@ -148,6 +148,7 @@ def test_whom_no_ready_endpoint_may_serve_is_sent_away_from_any_place(how: str) 
         "drained": lambda: pool.enable(b, 0.0, enabled=False),
         "refused": lambda: pool.release(on_b, Outcome.REFUSED, 0.0),
         "removed": lambda: pool.remove(b, 0.0),
+        "no longer named": lambda: pool.set_named(b, 0.0, named=False),
     }[how]()
     assert events == [Displaced(picky)]
     assert pool.waiting == 1
@@ -165,6 +166,42 @@ def test_draining_ends_no_lease_and_gives_none() -> None:
     granted = pool.enable(a, 0.0, enabled=True)
     assert lease_granted(granted).endpoint is a
     assert granted[0].waiter is waiter
+
+
+def test_what_an_operator_drained_is_not_enabled_by_being_named_again() -> None:
+    """Who may have leases and who is still named are two questions; both must say yes, also in panic."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = make_pool(a, b)
+    pool.enable(a, 0.0, enabled=False)
+    for named in (False, True):
+        assert not pool.set_named(a, 0.0, named=named)
+        assert not a.ready
+        assert not a.usable_in_panic
+    pool.set_named(b, 0.0, named=False)
+    assert not b.usable_in_panic
+    pool.enable(b, 0.0, enabled=True)
+    assert not b.ready
+    pool.set_named(b, 0.0, named=True)
+    pool.enable(a, 0.0, enabled=True)
+    assert a.ready
+    assert b.ready
+
+
+def test_what_an_operator_set_holds_for_one_that_joins_again() -> None:
+    """What was left alone is as it is configured, or as DNS says."""
+    drained, sized, weighed, other = (make_endpoint(name, slots=2) for name in "abcd")
+    pool = make_pool(drained, sized, weighed, other)
+    pool.enable(drained, 0.0, enabled=False)
+    pool.resize(sized, 7, 0.0)
+    pool.weigh(weighed, 2.5)
+    for endpoint in (drained, sized, weighed, other):
+        pool.remove(endpoint, 0.0)
+        again = make_endpoint(endpoint.name, slots=2)
+        again.weight = 0.5
+        pool.join(again)
+        pool.observe(again, GOOD, 0.0)
+    found = {one.name: (one.ready, one.slots, one.weight) for one in pool.endpoints}
+    assert found == {"a": (False, 2, 0.5), "b": (True, 7, 0.5), "c": (True, 2, 2.5), "d": (True, 2, 0.5)}
 
 
 def test_endpoints_come_and_go() -> None:

@@ -121,12 +121,19 @@ class PoolsMachine(RuleBasedStateMachine):
         pool, endpoint = self.pick(data)
         self.take(pool.enable(endpoint, self.now, enabled=enabled))
 
+    @rule(data=st.data(), named=st.booleans())
+    def name(self, data: st.DataObject, *, named: bool) -> None:
+        """Have DNS name an endpoint no longer, or again."""
+        pool, endpoint = self.pick(data)
+        self.take(pool.set_named(endpoint, self.now, named=named))
+
     @rule()
     def recover(self) -> None:
         """Have every endpoint found well, and taken back."""
         for pool in self.tiers.pools:
             for endpoint in pool.endpoints:
                 self.take(pool.enable(endpoint, self.now, enabled=True))
+                self.take(pool.set_named(endpoint, self.now, named=True))
                 for _ in range(endpoint.probe.rise):
                     self.take(pool.observe(endpoint, GOOD, self.now)[1])
 
@@ -175,6 +182,7 @@ class PoolsMachine(RuleBasedStateMachine):
         if panic:
             assert endpoint.health.accepting
             assert endpoint.enabled
+            assert endpoint.named
         else:
             assert endpoint in free
             assert endpoint.inflight - 1 == min(other.inflight - (other is endpoint) for other in free)

@@ -440,6 +440,18 @@ def test_a_late_first_byte_is_hedged_where_somebody_is_idle() -> None:
     assert not pool.may_hedge(lease, 1.5)
 
 
+def test_nobody_is_asked_twice() -> None:
+    """One that has failed the same request before is idle, and no help."""
+    a, b, c = make_endpoint("a"), make_endpoint("b"), make_endpoint("c")
+    pool = hedgeable(a, b, c)
+    lease = take(pool, text(30), 1.0)
+    tried, fresh = (one for one in (a, b, c) if one is not lease.endpoint)
+    assert pool.may_hedge(lease, 2.0, frozenset({tried}))
+    pool.enable(fresh, 2.0, enabled=False)
+    assert not pool.may_hedge(lease, 2.0, frozenset({tried}))
+    assert pool.may_hedge(lease, 2.0)
+
+
 def test_nobody_is_hedged_while_others_wait() -> None:
     """Those who have tried everybody who is idle, for one."""
     a, b = make_endpoint("a"), make_endpoint("b")

@@ -78,9 +78,62 @@ def test_an_endpoint_is_drained_and_enabled(program: Program) -> None:
     assert endpoint(program)["enabled"] is False
     command(program, "enable", "echo-01")
     assert endpoint(program)["enabled"] is True
-    lines = [json.loads(line) for line in program.text.splitlines() if '"endpoint_changed"' in line]
+    lines = commands(program, "endpoint_changed")
     assert [(line["endpoint"], line["enabled"]) for line in lines[:2]] == [("echo-01", False), ("echo-01", True)]
-    assert {line["uid"] for line in lines} == {os.geteuid()}
+
+
+def commands(program: Program, event: str) -> list[dict[str, object]]:
+    """Return the log's lines of one event, each with the user that gave the command."""
+    lines = [json.loads(line) for line in program.text.splitlines() if f'"event":"{event}"' in line]
+    assert {line["uid"] for line in lines} <= {os.geteuid()}
+    return lines
+
+
+def test_every_command_is_one_line_in_the_log(program: Program) -> None:
+    """Also one that only looks, or that makes no sense; with what was asked, and the user that asked."""
+
+    def given() -> int:
+        return program.text.count('"uid":')
+
+    before = given()
+    command(program, "list")
+    command(program, "drain", "nobody", fails=True)
+    command(program, "slots", "echo-01", "0", fails=True)
+    run("kept", "list", "--state-dir", program.state_dir)
+    run("kept", "clear", "--state-dir", program.state_dir)
+    for asked in (b"DELETE /pools", b"GET /" + b"x" * 1000, b"PATCH /endpoints/echo-01"):
+        told(program, asked + b" HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+    until(lambda: given() >= before + 8)
+    assert given() == before + 8
+    assert commands(program, "pools_shown")
+    assert commands(program, "kept_answers_shown")
+    assert commands(program, "kept_answers_forgotten")[-1]["answers"] == 0
+    unknown, slots, *others = commands(program, "command_refused")[-5:]
+    assert (unknown["command"], unknown["enabled"]) == ("PATCH /endpoints/nobody", False)
+    assert (unknown["reason"], unknown["why"]) == ("unknown_endpoint", "No endpoint is named nobody.")
+    assert (slots["command"], slots["reason"]) == ("PATCH /endpoints/echo-01", "invalid_change")
+    assert "greater than or equal to 1" in str(slots["why"])
+    assert [line["reason"] for line in others] == ["unknown_command", "unknown_command", "invalid_change"]
+    assert max(len(str(line["command"])) for line in others) == 200
+
+
+def told(program: Program, request: bytes) -> bytes:
+    """Say something else than the command line would; return the answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(program.state_dir / "admin.sock"))
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_who_gave_a_command_and_left_is_known_as_well(program: Program) -> None:
+    """Nobody changes an endpoint unseen by closing the connection at once."""
+    before = len(commands(program, "endpoint_changed"))
+    body = b'{"weight": 1.0}'
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(program.state_dir / "admin.sock"))
+        head = b"PATCH /endpoints/echo-01 HTTP/1.1\r\nHost: admin\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body)
+    until(lambda: len(commands(program, "endpoint_changed")) == before + 1)
 
 
 def test_slots_and_weight_are_set(program: Program) -> None:

@@ -150,6 +150,54 @@ async def test_endpoints_join_and_leave_as_dns_says(names: Names) -> None:
             assert events(log)[-1] == "endpoint_left"
 
 
+async def test_what_an_operator_set_outlives_an_absence(names: Names) -> None:
+    """One that was drained stays so when DNS names it again, whether it had left meanwhile or was still busy."""
+    gate, log = asyncio.Event(), CapturingLogger()
+
+    async def answer(head: bytes, _body: bytes) -> bytes:
+        if b"GET /a" in head:
+            await gate.wait()
+        return OK
+
+    async with backend(answer) as one:
+        first = f"tts-127.0.0.1:{one.port}"
+        names.records = {(NAME, "A"): ["127.0.0.1"]}
+        async with following(names, one.port, log) as (made, pool, clock):
+
+            async def named(*hosts: str) -> None:
+                names.records = {(NAME, "A"): list(hosts)}
+                asked = len(names.asked)
+                clock.seconds += 2.0
+                await eventually(lambda: len(names.asked) >= asked + 2)
+
+            await eventually(lambda: ready(pool) == {first})
+            call = asyncio.ensure_future(made.call(GET))
+            await eventually(lambda: pool.inflight == 1)
+            (endpoint,) = pool.endpoints
+            made.relay.act(pool.enable(endpoint, made.relay.now(), enabled=False))
+            made.relay.act(pool.resize(endpoint, 5, made.relay.now()))
+            pool.weigh(endpoint, 0.25)
+            await named("127.0.0.2")
+            await eventually(lambda: "endpoint_leaving" in events(log))
+            await named("127.0.0.1", "127.0.0.2")
+            await eventually(lambda: events(log).count("endpoint_joined") == 3)
+            assert endpoint.named
+            assert not endpoint.ready
+            await named("127.0.0.2")
+            gate.set()
+            assert (await call).endswith(b"hello")
+            await eventually(lambda: "endpoint_left" in events(log))
+            await named("127.0.0.1", "127.0.0.2")
+            await eventually(lambda: events(log).count("endpoint_joined") == 4)
+            (back,) = [each for each in pool.endpoints if each.name == first]
+            await eventually(lambda: back.health.healthy)
+            assert back is not endpoint
+            assert (back.enabled, back.ready, back.slots, back.weight) == (False, False, 5, 0.25)
+            assert log.calls[-1].kwargs["enabled"] is False
+            made.relay.act(pool.enable(back, made.relay.now(), enabled=True))
+            assert back.ready
+
+
 @pytest.mark.parametrize("outage", ["servfail", "nobody"])
 async def test_an_outage_removes_nobody(names: Names, outage: str) -> None:
     """Nor does an answer that names nobody; it is told once."""

@@ -143,6 +143,29 @@ async def test_an_error_of_the_first_waits_for_the_second() -> None:
             assert not made.pools[0].inflight
 
 
+async def test_who_has_failed_the_request_is_not_asked_again() -> None:
+    """It is idle, but the second attempt would be refused: the first one is left to go on alone."""
+    broken, slow = Slow(), Slow()
+    async with backend(raw=broken.serve) as first, backend(raw=slow.serve) as second:
+        pool = pool_of(first, second)
+        async with front(pool) as made:
+            call = asyncio.ensure_future(made.call(request(TEXT)))
+            await eventually(lambda: broken.asked)
+            broken.answers.put_nowait(b"")
+            await eventually(lambda: slow.asked)
+            (waiting,) = made.relay.awaiting
+            lease = waiting.lease
+            assert lease is not None
+            # Far later than any first byte would be.
+            lease.since -= 60.0
+            made.relay.sweep()
+            stats = made.relay.stats_of(pool)
+            assert (stats.hedges, sum(stats.refusals.values())) == (0, 0)
+            slow.answers.put_nowait(WHOLE)
+            assert (await call).endswith(sound(TEXT))
+            assert (broken.asked, slow.asked) == (1, 1)
+
+
 async def test_one_second_attempt_is_enough() -> None:
     """However late that one is, a third endpoint is left alone."""
     slow = [Slow() for _ in range(3)]
