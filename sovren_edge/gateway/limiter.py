@@ -74,13 +74,14 @@ Decision = Granted | Exceeded | Crowded | NotSeeded
 class Limiter:
     """Grants at most `limit` requests in any window, and ten in flight, to each subscriber; `limits` names exceptions.
 
+    `limits` is kept, not copied: it may change meanwhile, to numbers of at least 1; a lower one takes back no grant.
     A grant in flight is ended by `refund` or `settle`, once; until then its id holds one of the ten. The owner calls
     `seed` for each grant of the last window, then `finish_seeding`, and from then on `sweep` every second or so.
     """
 
     def __init__(self, limit: int, window_us: int, limits: Mapping[str, int] | None = None) -> None:
         self._limit = limit
-        self._limits = dict(limits or {})
+        self._limits = {} if limits is None else limits
         self._window_us = window_us
         if min(limit, window_us, *self._limits.values()) < 1:
             raise ValueError("a limit and its window must be at least 1")

@@ -1,6 +1,7 @@
 """Sending that fails: TLS, connecting, DNS, answers that are none, and what takes too long."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import trustme
 
 from sovren_edge.gateway.dial import Attempt
 from sovren_edge.gateway.egress import open_egress
-from sovren_edge.gateway.egress_faults import EgressError
+from sovren_edge.gateway.egress_faults import EgressError, reason_of
 from sovren_edge.gateway.resolver import Address, Resolver
 from tests.gateway.tls_upstream import (
     HOST,
@@ -30,6 +31,12 @@ from tests.gateway.tls_upstream import (
 from tests.name_server import Names, name_server
 
 # What fails before anything is sent.
+
+
+@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETUNREACH])
+def test_an_address_without_a_way_to_it_is_called_so(number: int) -> None:
+    """Where a machine has a way to nowhere but itself, is not the same everywhere: the exception is made here."""
+    assert reason_of(OSError(number, "no way")) == "destination_ip_unroutable"
 
 
 @pytest.mark.parametrize("fault", ["unknown authority", "wrong name", "expired"])

@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 
 import pytest
@@ -31,7 +31,7 @@ HOUR_US = 3_600_000_000
 START_US = 1_000_000_000_000
 
 
-def make_limiter(limit: int = 100, limits: dict[str, int] | None = None) -> Limiter:
+def make_limiter(limit: int = 100, limits: Mapping[str, int] | None = None) -> Limiter:
     """Make one that has nothing to remember, and grants."""
     limiter = Limiter(limit, HOUR_US, limits)
     limiter.finish_seeding()
@@ -94,6 +94,21 @@ def test_a_subscriber_may_have_a_limit_of_its_own() -> None:
     assert use(limiter, START_US, 2) == Granted(START_US, Quota(2, 2, START_US + HOUR_US, START_US + HOUR_US))
     assert isinstance(use(limiter, START_US), Exceeded)
     assert limiter.look("bob", START_US).limit == 1
+
+
+def test_a_limit_may_change_while_it_is_used() -> None:
+    """Raised, it grants more at once; lowered, it grants nothing until fewer than it count."""
+    limits: dict[str, int] = {}
+    limiter = make_limiter(limit=1, limits=limits)
+    use(limiter, START_US)
+    limits["ann"] = 3
+    assert use(limiter, START_US + 1, 2) == Granted(
+        START_US + 1, Quota(3, 3, START_US + HOUR_US, START_US + 1 + HOUR_US)
+    )
+    limits["ann"] = 2
+    assert use(limiter, START_US + 2) == Exceeded(Quota(2, 3, START_US + 1 + HOUR_US, START_US + 1 + HOUR_US))
+    del limits["ann"]
+    assert limiter.look("ann", START_US + 2).limit == 1
 
 
 @pytest.mark.parametrize(("limit", "window_us", "limits"), [(0, 1, {}), (1, 0, {}), (1, 1, {"ann": 0})])
