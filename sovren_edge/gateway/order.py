@@ -1,0 +1,79 @@
+"""Owns reading what a caller asks for, as far as it can be judged without asking anybody.
+
+Must not know subscribers, limits, or how anything is sent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sovren_edge.gateway.fields import OWS, Field, read_authorization, read_method, to_upstream
+from sovren_edge.gateway.policy import Denial, Target, judge, read_target, read_url
+from sovren_edge.gateway.settings import GatewaySettings
+
+MOST_RETRIES = 2
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+RETRY_MALFORMED = Denial(400, "retry_malformed", "X-Gateway-Retry may be given once: 0, 1 or 2.")
+NOT_REPEATABLE = Denial(
+    400, "retry_not_allowed", "X-Gateway-Retry is for GET and HEAD, or goes with an Idempotency-Key."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be sent: `fields` without a credential, `authorization` the caller's own, if it brought one.
+
+    `retries` is how often it may be sent again; `would_deny` why it would be refused if its service were not on trial.
+    """
+
+    service: str
+    target: Target
+    method: str
+    fields: list[Field]
+    authorization: str | None
+    retries: int
+    would_deny: str = ""
+
+    @property
+    def safe(self) -> bool:
+        """Whether sending it twice is no more than sending it once."""
+        return self.method in SAFE_METHODS
+
+
+def read_destination(raw_query: bytes, service: str, settings: GatewaySettings) -> tuple[Target, str] | Denial:
+    """Return where a request goes, and why it would be refused if its service were not on trial."""
+    url = read_url(raw_query)
+    target = url if isinstance(url, Denial) else read_target(url)
+    if isinstance(target, Denial):
+        return target
+    denial = judge(target, service, settings.hosts)
+    if denial is None:
+        return target, ""
+    found = settings.services.get(service)
+    return (target, denial.reason) if found is not None and found.mode == "report" else denial
+
+
+def read_order(destination: tuple[Target, str], service: str, given: Sequence[Field], *, keyed: bool) -> Order | Denial:
+    """Return what is to be sent; `keyed` says whether the caller gave an idempotency key."""
+    method = read_method(_values(given, "x-upstream-method"))
+    fields = to_upstream(given)
+    authorization = read_authorization(given)
+    retries = _read_retries(_values(given, "x-gateway-retry"))
+    for part in (method, fields, authorization, retries):
+        if isinstance(part, Denial):
+            return part
+    target, would_deny = destination
+    order = Order(service, target, method, fields, authorization, retries, would_deny)  # type: ignore[arg-type] # none is a Denial
+    return NOT_REPEATABLE if order.retries and not (order.safe or keyed) else order
+
+
+def _values(given: Sequence[Field], name: str) -> list[str]:
+    return [value for field, value in given if field.lower() == name]
+
+
+def _read_retries(values: Sequence[str]) -> int | Denial:
+    if not values:
+        return 0
+    text = values[0].strip(OWS)
+    allowed = [str(number) for number in range(MOST_RETRIES + 1)]
+    return int(text) if len(values) == 1 and text in allowed else RETRY_MALFORMED

@@ -1,0 +1,54 @@
+"""Owns who may call, and whose hourly limit is not everybody's.
+
+Must not know how limits are kept. While PostgreSQL is away, those who are known go on being known.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from sovren_edge.errors import EdgeError, Side
+from sovren_edge.gateway.reread import Reread, Spawn
+from sovren_edge.store.database import Database
+
+FOUNDER = "founder"
+SUBSCRIBER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# A change is in force within this; what is kept is some 200 bytes each.
+FRESH_S, MOST = 30.0, 200_000
+
+_READ = "SELECT coalesce(hourly_limit, 0) FROM subscribers WHERE subscriber_id = $1"
+_FOUNDER = """
+INSERT INTO subscribers (subscriber_id, hourly_limit) VALUES ($1, $2)
+ON CONFLICT (subscriber_id) DO UPDATE SET hourly_limit = excluded.hourly_limit
+WHERE subscribers.hourly_limit IS DISTINCT FROM excluded.hourly_limit
+"""
+
+
+class Subscribers:
+    """Knows subscribers as they stand in the database."""
+
+    def __init__(self, database: Database, spawn: Spawn, now_s: Callable[[], float]) -> None:
+        self._database = database
+        self._limits: dict[str, int] = {}
+        self._known: Reread[str, bool] = Reread(self._read, spawn, now_s, fresh_s=FRESH_S, most=MOST)
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """The hourly limits that are not everybody's, of those who have called; it changes as they do."""
+        return self._limits
+
+    async def require(self, subscriber: str) -> None:
+        """Return if there is such a subscriber; raises EdgeError: 404, or 503 if nobody can tell."""
+        if SUBSCRIBER_ID.fullmatch(subscriber) is None or not await self._known.get(subscriber):
+            raise EdgeError(404, "unknown_subscriber", "There is no such subscriber.", side=Side.CALLER)
+
+    async def add_founder(self, hourly_limit: int | None) -> None:
+        """Make sure that the founder is a subscriber, with a limit of his own or everybody's; raises EdgeError 503."""
+        await self._database.execute(_FOUNDER, FOUNDER, hourly_limit)
+
+    async def _read(self, subscriber: str) -> bool:
+        limit = await self._database.fetchval(_READ, subscriber)
+        if limit:
+            self._limits[subscriber] = limit
+        else:
+            self._limits.pop(subscriber, None)
+        return limit is not None
