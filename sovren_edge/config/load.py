@@ -26,8 +26,9 @@ from sovren_edge.handler import Handler
 from sovren_edge.handler.discovery import find_handlers
 from sovren_edge.secret import SecretSource
 
-# The key of tokens that --local makes, and takes.
+# The key of tokens and those of credentials that --local makes, and takes.
 LOCAL_KEY = "env:SOVREN_EDGE_TOKEN_KEY"
+LOCAL_CREDENTIAL_KEYS = "env:SOVREN_EDGE_CREDENTIAL_KEYS"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,12 +37,11 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     """Read and judge a file; ConfigurationError carries every fault.
 
     Without `secrets` the file is read for its map alone: neither secrets nor handlers are looked up. With `local`
-    the database and the key of tokens are ours, and every listener is bound to loopback.
+    the database and all keys are ours, and every listener is bound to loopback.
     """
     raw = with_absolute_paths(_parse(path), path.parent)
     if local or secrets is None:
-        raw = _without_database_url(raw)
-        raw["auth"] = {"key": LOCAL_KEY} if local and secrets is not None else {}
+        raw = _with_ours(raw, keys=secrets is not None)
     sketch = draw(raw)
     handlers, handler_faults = _judge_handlers(sketch, secrets, local=local) if secrets else ({}, [])
     file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
@@ -65,8 +65,9 @@ def load_auth(path: Path, secrets: SecretSource, *, local: bool) -> AuthSettings
 
 
 def load_gateway(path: Path, *, local: bool) -> GatewaySettings:
-    """Read what a file says of the gateway, whatever else it says."""
+    """Read what a file says of the gateway, but for its keys, whatever else it says."""
     raw = _table(path, "gateway")
+    raw.pop("credential_keys", None)
     settings, faults = _validate(GatewaySettings, raw, SecretSource({}), "gateway")
     faults += _rehearsal_faults(raw, local=local)
     if settings is None or faults:
@@ -121,11 +122,20 @@ def _parse(path: Path) -> dict[str, object]:
         raise ConfigurationError(str(path), [Fault(str(path), "no readable file", "a configuration", reason)]) from None
 
 
-def _without_database_url(raw: Mapping[str, object]) -> dict[str, object]:
-    database = raw.get("database")
-    if not isinstance(database, dict):
+def _with_ours(raw: Mapping[str, object], *, keys: bool) -> dict[str, object]:
+    """Return a file without the database that it names, and with our own keys in the place of its own, or none."""
+    raw = _with(raw, "database", "url", None)
+    raw = _with(raw, "gateway", "credential_keys", LOCAL_CREDENTIAL_KEYS if keys else None)
+    return {**raw, "auth": {"key": LOCAL_KEY} if keys else {}}
+
+
+def _with(raw: Mapping[str, object], table: str, key: str, value: str | None) -> dict[str, object]:
+    """Return a file with another value in a table, or without it; what is no table stays as it is."""
+    found = raw.get(table, {})
+    if not isinstance(found, dict):
         return dict(raw)
-    return {**raw, "database": {key: value for key, value in database.items() if key != "url"}}
+    others = {name: other for name, other in found.items() if name != key}
+    return {**raw, table: others if value is None else {**others, key: value}}
 
 
 def _validate(

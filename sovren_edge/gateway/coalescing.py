@@ -4,20 +4,22 @@ Must not know what a job does.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
 
 from sovren_edge.errors import EdgeError
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
 
 class Coalescing(Generic[Key, Result]):
-    """Jobs by their keys; they are tasks of a group, so that a caller that leaves ends none of them."""
+    """Jobs by their keys; they are tasks that `spawn` makes, so that a caller that leaves ends none of them."""
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
-        self._tasks = tasks
+    def __init__(self, spawn: Spawn) -> None:
+        self._spawn = spawn
         self._running: dict[Key, asyncio.Future[Result]] = {}
 
     async def join(self, key: Key, job: Callable[[], Awaitable[Result]]) -> Result:
@@ -28,7 +30,7 @@ class Coalescing(Generic[Key, Result]):
         """Start a job, if none of its key runs, and return its result to come."""
         if key not in self._running:
             self._running[key] = asyncio.get_running_loop().create_future()
-            self._tasks.create_task(self._run(key, job))
+            self._spawn(self._run(key, job))
         return self._running[key]
 
     async def _run(self, key: Key, job: Callable[[], Awaitable[Result]]) -> None:

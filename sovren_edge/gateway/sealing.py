@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import SecretStr
 
 KEY_BYTES, NONCE_BYTES, LONGEST_NAME = 32, 12, 32
 _VERSION = 1
@@ -33,6 +34,11 @@ def read_keys(text: str) -> dict[str, bytes]:
             raise ValueError(f"keys are written name:BASE64 of {KEY_BYTES} bytes, each name once, parted by commas")
         keys[name] = key
     return keys
+
+
+def make_keys() -> str:
+    """Return a new key, as `read_keys` reads it."""
+    return f"local:{base64.b64encode(os.urandom(KEY_BYTES)).decode()}"
 
 
 class Sealer:
@@ -61,9 +67,10 @@ class Sealer:
         except (InvalidTag, ValueError):
             raise SealError("it was changed, or sealed for something else") from None
 
-    def is_current(self, seal: bytes) -> bool:
-        """Whether it was sealed under the first key; others are sealed again when keys are rotated."""
-        return _name_of(seal) == self.name
+
+def make_sealer(keys: SecretStr | None) -> Sealer | None:
+    """Return a sealer of keys as they are configured, if they are."""
+    return None if keys is None else Sealer(read_keys(keys.get_secret_value()))
 
 
 def _name_of(seal: bytes) -> str:

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from sovren_edge.auth.networks import Network
 from sovren_edge.gateway.policy import is_entry
+from sovren_edge.gateway.sealing import make_keys, read_keys
+from sovren_edge.secret import made_by
 
 
 def _entry(text: str) -> str:
@@ -14,17 +16,27 @@ def _entry(text: str) -> str:
     return text
 
 
+def _keys(secret: SecretStr) -> SecretStr:
+    read_keys(secret.get_secret_value())
+    return secret
+
+
 Entry = Annotated[str, AfterValidator(_entry)]
 Service = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+Keys = Annotated[SecretStr, made_by(make_keys), AfterValidator(_keys)]
 
 
 class ServiceSettings(BaseModel):
-    """One external service: the hosts that may be called, with those below them, and whether a refusal holds."""
+    """One external service: the hosts that may be called, with those below them, and whether a refusal holds.
+
+    Where a credential is required, a request without one is refused.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     hosts: tuple[Entry, ...] = Field(min_length=1)
     mode: Literal["enforce", "report"] = "enforce"
+    credential: Literal["optional", "required"] = "optional"
 
 
 class RehearsalSettings(BaseModel):
@@ -37,11 +49,12 @@ class RehearsalSettings(BaseModel):
 
 
 class GatewaySettings(BaseModel):
-    """Where subscribers may call, by service."""
+    """Where subscribers may call, by service; `credential_keys` seal what is kept of their secrets."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     services: dict[Service, ServiceSettings] = {}
+    credential_keys: Keys | None = None
     rehearsal: RehearsalSettings | None = None
 
     @property

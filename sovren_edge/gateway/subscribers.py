@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from sovren_edge.errors import EdgeError, Side
-from sovren_edge.gateway.reread import Reread, Spawn
+from sovren_edge.gateway.coalescing import Spawn
+from sovren_edge.gateway.reread import Reread
 from sovren_edge.store.database import Database
 
 FOUNDER = "founder"

@@ -18,7 +18,7 @@ from sovren_edge.config.model import (
     StatusListener,
 )
 from sovren_edge.config.scope import State
-from sovren_edge.gateway.settings import RehearsalSettings, ServiceSettings
+from sovren_edge.gateway.settings import GatewaySettings, RehearsalSettings, ServiceSettings
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.store.settings import DatabaseSettings
@@ -29,6 +29,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("[log]", LogSettings),
     ("[relay]", RelaySettings),
     ("[auth]", AuthSettings),
+    ("[gateway]", GatewaySettings),
     ("[gateway.services.NAME]", ServiceSettings),
     ("[gateway.rehearsal]", RehearsalSettings),
     ("[database]", DatabaseSettings),

@@ -13,7 +13,7 @@ from sovren_edge.auth.networks import Networks
 from sovren_edge.errors import EdgeError, Problem, Side
 from sovren_edge.listener import OwnPages
 from sovren_edge.relay.deadlines import NEVER, Deadlines
-from sovren_edge.secret import Secret, SecretSource
+from sovren_edge.secret import Secret, SecretSource, make_text
 from sovren_edge.store.settings import DatabaseSettings
 
 
@@ -74,9 +74,9 @@ def test_faults_of_secrets_name_what_is_missing(reference: str, said: str) -> No
 def test_missing_secrets_are_made_once(tmp_path: Path) -> None:
     """For their owner alone, where that is allowed."""
     source = SecretSource({}, made_in=tmp_path / "secrets")
-    made = source.read("env:KEY")
+    made = source.read("env:KEY", make_text)
     assert len(made) >= 32
-    assert source.read("env:KEY") == made
+    assert source.read("env:KEY", make_text) == made
     assert (tmp_path / "secrets" / "KEY").stat().st_mode & 0o777 == 0o600
 
 

@@ -1,1 +1,5 @@
 """The gateway's tables, in numbered SQL."""
+
+from sovren_edge.store.history import History
+
+HISTORY = History("gateway", __name__)
