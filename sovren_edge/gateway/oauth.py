@@ -142,6 +142,6 @@ def _lifetime_s(given: object) -> float | None:
         return None
     try:
         lifetime_s = float(given)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     return None if math.isnan(lifetime_s) else min(max(lifetime_s, SHORTEST_S), LONGEST_S)

@@ -18,7 +18,7 @@ from sovren_edge.auth.tokens import AuthSettings, Identity, OneKey, Verifier, ma
 from sovren_edge.errors import EdgeError
 from sovren_edge.secret import SecretSource
 
-SECRET = "a secret of more than thirty-two bytes"  # noqa: S105 - a test's own
+SECRET = "a secret of more than thirty-two bytes"
 NOON = 1_800_000_000.0
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
