@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from sovren_edge.cli.credential import credential
 from sovren_edge.cli.egress import egress
 from sovren_edge.cli.options import (
     config_option,
@@ -148,6 +149,7 @@ main.add_command(pool)
 main.add_command(kept)
 main.add_command(token)
 main.add_command(egress)
+main.add_command(credential)
 
 
 def _summary(config: Config) -> str:

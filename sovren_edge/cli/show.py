@@ -72,6 +72,15 @@ def show_kept(pools: Sequence[Mapping[str, Any]]) -> None:
     _print(table)
 
 
+def show_credentials(credentials: Sequence[Mapping[str, object]]) -> None:
+    """Print what is stored of credentials, one a line."""
+    columns = ("subscriber", "service", "host", "kind", "header", "key", "updated_at")
+    table = _table(*columns)
+    for credential in credentials:
+        table.add_row(*(Text(str(credential[column])) for column in columns))
+    _print(table)
+
+
 def _state(endpoint: Mapping[str, Any]) -> str:
     if endpoint["absent"]:
         return "absent"

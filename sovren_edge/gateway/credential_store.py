@@ -29,10 +29,13 @@ ON CONFLICT (subscriber_id, service, host) DO UPDATE SET
 _RESEAL = f"UPDATE credentials SET sealed = $4, key_name = $5 {_OF}"  # noqa: S608 - no input
 _REMOVE = f"DELETE FROM credentials {_OF} RETURNING true"  # noqa: S608 - no input
 _LIST = """
-SELECT subscriber_id, service, host, kind, header, key_name, updated_at FROM credentials
+SELECT subscriber_id AS subscriber, service, host, kind, header, key_name AS key, updated_at FROM credentials
 WHERE $1 = '' OR subscriber_id = $1 ORDER BY subscriber_id, service, host
 """
 _OLD = "SELECT subscriber_id, service, host FROM credentials WHERE key_name <> $1 ORDER BY subscriber_id, service, host"
+
+
+UNREADABLE = "credential_unreadable"
 
 
 class Purpose(NamedTuple):
@@ -71,7 +74,7 @@ def kind_of(secret: Secret) -> str:
 
 def unreadable(why: str) -> EdgeError:
     """Return the error of a caller whose credential does not open."""
-    return EdgeError(503, "credential_unreadable", f"The stored credential cannot be read: {why}.")
+    return EdgeError(503, UNREADABLE, f"The stored credential cannot be read: {why}.")
 
 
 class CredentialStore:

@@ -98,6 +98,14 @@ def read_authorization(fields: Iterable[Field]) -> str | Denial | None:
     return _repeated(given, (AUTHORIZATION,)) or _fault(*given[0]) or given[0][1]
 
 
+def may_be_sent(name: str) -> bool:
+    """Whether somebody but the gateway may set the field of this name."""
+    folded = _folded(name)
+    return (
+        TOKEN.fullmatch(name) is not None and folded not in NEVER_SENT and not folded.startswith(NEVER_SENT_BEGINNING)
+    )
+
+
 def with_credential(sent: Iterable[Field], name: str, value: str) -> list[Field]:
     """Return fields with a credential, which replaces whatever has its name."""
     return [*(field for field in sent if _folded(field[0]) != _folded(name)), (name, value)]
@@ -137,8 +145,7 @@ def _fault(name: str, value: str) -> Denial | None:
     """Return why a field cannot be sent, if so."""
     if TOKEN.fullmatch(name) is None:
         return NAME_MALFORMED
-    folded = _folded(name)
-    if folded in NEVER_SENT or folded.startswith(NEVER_SENT_BEGINNING):
+    if not may_be_sent(name):
         # Dropped without a word, it would be missed only at the other end.
         return Denial(400, "field_not_allowed", f"X-Upstream-{name} is not allowed: {name} is not a caller's to set.")
     if UNSENDABLE.search(value):

@@ -72,8 +72,21 @@ async def run_postgres(state_dir: Path, port: int) -> AsyncIterator[LocalPostgre
     command = layout.command("postgres", "-D", str(layout.data), "-p", str(port), *_settings(layout))
     async with open_child(command, layout.log, _environment(), signal.SIGINT) as process:
         await _until_ready(process, layout)
-        host = quote(str(layout.sockets), safe="")
-        yield LocalPostgres(f"postgresql://postgres@/postgres?host={host}&port={port}", process)
+        yield LocalPostgres(_url(str(layout.sockets), str(port)), process)
+
+
+def find_postgres(state_dir: Path) -> str:
+    """Return the URL of the server that runs over a state directory; raises StartupError if none does."""
+    try:
+        lines = (state_dir.resolve() / "postgres" / "data" / "postmaster.pid").read_text(encoding="utf-8").split("\n")
+        # Its fourth and fifth lines.
+        return _url(lines[4], lines[3])
+    except (OSError, IndexError):
+        raise StartupError(f"no PostgreSQL runs in {state_dir}: start `sovren-edge serve --local` first") from None
+
+
+def _url(sockets: str, port: str) -> str:
+    return f"postgresql://postgres@/postgres?host={quote(sockets, safe='')}&port={port}"
 
 
 async def _prepare(state_dir: Path, port: int) -> _Layout:
