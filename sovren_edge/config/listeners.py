@@ -9,6 +9,8 @@ from sovren_edge.config.address import is_loopback
 from sovren_edge.config.fault import Fault, nearest, one_of
 from sovren_edge.config.sketch import ListenerSketch, Sketch
 
+SECRET = "a secret, as in env:NAME or file:PATH"
+
 
 def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
     """Yield the faults of listeners that will be bound to the address `bind`."""
@@ -16,7 +18,7 @@ def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
         yield from _node_faults(sketch, listener)
     yield from _clashes(sketch)
     for listener in sketch.opened:
-        yield from _gateway_faults(listener)
+        yield from _authless_faults(listener)
         yield from _authentication_faults(listener, bind)
 
 
@@ -42,12 +44,22 @@ def _clashes(sketch: Sketch) -> Iterator[Fault]:
             yield Fault(f"{listener.path}.port", where, "a port of its own", f"{first.path}.port is the same")
 
 
-def _gateway_faults(listener: ListenerSketch) -> Iterator[Fault]:
-    if listener.kind == "gateway":
-        yield Fault(f"{listener.path}.planned", "false", "true", "this version has no gateway to open")
+def gateway_faults(sketch: Sketch) -> Iterator[Fault]:
+    """Yield what an opened gateway lacks: it keeps tables, and knows its callers by tokens."""
+    for listener in sketch.opened:
+        if listener.kind == "gateway" and not sketch.database:
+            yield Fault("database.url", "nothing", SECRET, f"{listener.path} keeps tables")
+        if listener.kind == "gateway" and not sketch.tokens:
+            yield Fault("auth.key", "nothing", f"{SECRET}, or jwks_url", f"{listener.path} knows its callers by tokens")
+
+
+def _authless_faults(listener: ListenerSketch) -> Iterator[Fault]:
+    if listener.kind == "gateway" and listener.authless:
+        hint = "the gateway calls on behalf of whom a token names"
+        yield Fault(f"{listener.path}.auth", '"none"', "nothing", hint)
 
 
 def _authentication_faults(listener: ListenerSketch, bind: str) -> Iterator[Fault]:
-    if not listener.authless and not is_loopback(bind):
+    if listener.kind != "gateway" and not listener.authless and not is_loopback(bind):
         hint = f'it would be open on {bind}: say auth = "none" if the networks in allow may call it unauthenticated'
         yield Fault(f"{listener.path}.auth", "nothing", '"none", since no listener can authenticate yet', hint)

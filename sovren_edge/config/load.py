@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.address import LOOPBACK
 from sovren_edge.config.fault import ConfigurationError, Fault
-from sovren_edge.config.listeners import listener_faults
+from sovren_edge.config.listeners import SECRET, gateway_faults, listener_faults
 from sovren_edge.config.model import Config, ConfigFile
 from sovren_edge.config.paths import with_absolute_paths
 from sovren_edge.config.pools import pool_faults
@@ -48,7 +48,12 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     bind = LOOPBACK if local else sketch.bind
     faults = _merge(
         [*model_faults, *_infinite(raw), *_rehearsal_faults(raw.get("gateway"), local=local or secrets is None)],
-        [*listener_faults(sketch, bind), *pool_faults(sketch), *handler_faults],
+        [
+            *listener_faults(sketch, bind),
+            *pool_faults(sketch),
+            *handler_faults,
+            *_lacking(sketch, secrets, local=local),
+        ],
     )
     if faults or file is None:
         raise ConfigurationError(str(path), faults)
@@ -105,9 +110,14 @@ def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tu
     return handlers, faults
 
 
+def _lacking(sketch: Sketch, secrets: SecretSource | None, *, local: bool) -> Iterator[Fault]:
+    """Yield what the gateway lacks, where it would be opened by what the file says: --local brings both."""
+    return iter(()) if local or secrets is None else gateway_faults(sketch)
+
+
 def _database_faults(door: ListenerSketch, handler: type[Handler], *, has_database: bool) -> Iterator[Fault]:
     if handler.migrations is not None and not has_database:
-        yield Fault("database.url", "nothing", "a secret, as in env:NAME or file:PATH", f"{door.path} keeps tables")
+        yield Fault("database.url", "nothing", SECRET, f"{door.path} keeps tables")
 
 
 def _parse(path: Path) -> dict[str, object]:

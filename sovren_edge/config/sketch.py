@@ -55,6 +55,7 @@ class Sketch:
     nodes: Mapping[str, str]
     bind: str
     database: bool
+    tokens: bool
     pools: Mapping[str, PoolSketch]
     listeners: tuple[ListenerSketch, ...]
 
@@ -74,6 +75,7 @@ def draw(raw: Table) -> Sketch:
         nodes={name: node for name, node in _table(raw, "nodes").items() if isinstance(node, str)},
         bind=_text(_table(raw, "edge"), "bind") or EdgeSettings().bind,
         database="url" in _table(raw, "database"),
+        tokens=not _table(raw, "auth").keys().isdisjoint({"key", "jwks_url"}),
         pools={name: _pool(name, pool) for name, pool in _tables(raw, "pools")},
         listeners=tuple(_listener(name, listener) for name, listener in _tables(raw, "listeners")),
     )

@@ -23,7 +23,8 @@ NOT_REPEATABLE = Denial(
 class Order:
     """What is to be sent: `fields` without a credential, `authorization` the caller's own, if it brought one.
 
-    `retries` is how often it may be sent again; `would_deny` why it would be refused if its service were not on trial.
+    `retries` is how often it may be sent again; `would_deny` why it would be refused if its service were not on trial;
+    `key` the caller's idempotency key, if it gave one.
     """
 
     service: str
@@ -33,6 +34,7 @@ class Order:
     authorization: str | None
     retries: int
     would_deny: str = ""
+    key: str = ""
 
     @property
     def safe(self) -> bool:
@@ -53,18 +55,24 @@ def read_destination(raw_query: bytes, service: str, settings: GatewaySettings) 
     return (target, denial.reason) if found is not None and found.mode == "report" else denial
 
 
-def read_order(destination: tuple[Target, str], service: str, given: Sequence[Field], *, keyed: bool) -> Order | Denial:
-    """Return what is to be sent; `keyed` says whether the caller gave an idempotency key."""
+def read_order(destination: tuple[Target, str], service: str, given: Sequence[Field]) -> Order | Denial:
+    """Return what is to be sent, of all fields that a caller gave."""
     method = read_method(_values(given, "x-upstream-method"))
     fields = to_upstream(given)
     authorization = read_authorization(given)
     retries = _read_retries(_values(given, "x-gateway-retry"))
-    for part in (method, fields, authorization, retries):
-        if isinstance(part, Denial):
-            return part
+    if isinstance(method, Denial):
+        return method
+    if isinstance(fields, Denial):
+        return fields
+    if isinstance(authorization, Denial):
+        return authorization
+    if isinstance(retries, Denial):
+        return retries
     target, would_deny = destination
-    order = Order(service, target, method, fields, authorization, retries, would_deny)  # type: ignore[arg-type] # none is a Denial
-    return NOT_REPEATABLE if order.retries and not (order.safe or keyed) else order
+    key = "".join(_values(given, "idempotency-key")[:1]).strip(OWS)
+    order = Order(service, target, method, fields, authorization, retries, would_deny, key)
+    return NOT_REPEATABLE if order.retries and not (order.safe or key) else order
 
 
 def _values(given: Sequence[Field], name: str) -> list[str]:

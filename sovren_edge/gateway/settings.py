@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr
 
 from sovren_edge.auth.networks import Network
 from sovren_edge.gateway.policy import is_entry
@@ -40,19 +40,30 @@ class ServiceSettings(BaseModel):
 
 
 class RehearsalSettings(BaseModel):
-    """A stage for tests, with --local alone: who is asked for names, and which networks may be called all the same."""
+    """A stage for tests, with --local alone: a name server, networks that may be called all the same, a server's port.
+
+    `authority` is a file with the certificates that are trusted instead of the system's.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     dns: str = Field(default="", pattern=r"^(([0-9.]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5})?$")
     networks: tuple[Network, ...] = ()
+    authority: FilePath | None = None
+    port: int = Field(default=443, ge=1, le=65535)
 
 
 class GatewaySettings(BaseModel):
-    """Where subscribers may call, by service; `credential_keys` seal what is kept of their secrets."""
+    """Where subscribers may call, by service, and how often; `credential_keys` seal what is kept of their secrets.
+
+    `journal_bytes` are for rows that PostgreSQL does not take at the moment.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
+    hourly_limit: int = Field(default=100, ge=1, le=100_000)
+    founder_hourly_limit: int | None = Field(default=None, ge=1, le=100_000)
+    journal_bytes: int = Field(default=1 << 28, ge=1 << 20, le=1 << 30)
     services: dict[Service, ServiceSettings] = {}
     credential_keys: Keys | None = None
     rehearsal: RehearsalSettings | None = None

@@ -14,12 +14,12 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError, Side, StartupError
 from sovren_edge.handler.call import call
+from sovren_edge.handler.contract import Handler
 from sovren_edge.handler.guard import Observe, guard, meet_expectation, prepare
 from sovren_edge.handler.openapi import describe
 from sovren_edge.handler.page import document_response, page_response
 from sovren_edge.handler.route import Route, Routes
 
-DEFAULT_BODY_LIMIT = 1 << 20
 _OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs"})
 
 
@@ -32,7 +32,7 @@ def build_application(
     observe: Observe,
     description: str = "",
     moved: Mapping[str, str] = MappingProxyType({}),
-    body_limit: int = DEFAULT_BODY_LIMIT,
+    body_limit: int = Handler.body_limit,
 ) -> web.Application:
     """Make what serves the routes, /openapi.json and /docs; StartupError names clashing routes.
 

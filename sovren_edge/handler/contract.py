@@ -20,13 +20,14 @@ class Handler(BaseModel, ABC):
     `migrations` names a package folder of numbered SQL (`my_package.migrations`) if the service has tables; it is read
     without opening the handler. `moved` names paths that were served here once, with all below them: they answer
     404, each with its sentence that says where they are now. The class's docstring describes the service in its OpenAPI
-    document.
+    document. `body_limit` is how many bytes a request's body may have.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     migrations: ClassVar[str | None] = None
     moved: ClassVar[Mapping[str, str]] = {}
+    body_limit: ClassVar[int] = 1 << 20
 
     @abstractmethod
     def open(self, edge: Edge) -> AbstractAsyncContextManager[Routes]:

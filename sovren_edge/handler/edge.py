@@ -6,7 +6,7 @@ Must not know how any of it is made: the composition root fills it in.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aiohttp import ClientSession
@@ -36,7 +36,7 @@ class Edge:
     """What every handler needs: `name` is its listener's, `http` is shared and closed by the program.
 
     `open_database`, `doors` (the URL of a service's first address) and `tokens` are read through `database`, `url` and
-    `authenticate`.
+    `authenticate`; `checks` are what /ready asks, and grow by `depends`.
     """
 
     name: str
@@ -47,6 +47,11 @@ class Edge:
     open_database: Callable[[], AbstractAsyncContextManager[Database]] | None
     doors: Mapping[str, str]
     tokens: Verifier | None = None
+    checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
+
+    def depends(self, name: str, ready: Callable[[], bool]) -> None:
+        """Have /ready ask this as well, under a name of its own, from now on."""
+        self.checks[name] = ready
 
     def database(self) -> AbstractAsyncContextManager[Database]:
         """Open the database, which may be away; StartupError if none is configured."""

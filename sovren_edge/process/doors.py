@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from aiohttp import hdrs, web
 
@@ -21,7 +22,8 @@ from sovren_edge.auth.networks import Networks
 from sovren_edge.config.model import Config
 from sovren_edge.config.resolved import PlannedListener
 from sovren_edge.errors import StartupError
-from sovren_edge.handler import Handler, Routes
+from sovren_edge.gateway.service import Gateway
+from sovren_edge.handler import Edge, Handler, Routes
 from sovren_edge.handler.application import build_application
 from sovren_edge.handler.guard import Observe, request_id
 from sovren_edge.limits import Descriptors, Limits
@@ -45,6 +47,7 @@ class Shared:
     """What the doors of one worker share; `sources` are every listener's series, for the port that shows all."""
 
     config: Config
+    state_dir: Path
     relay: Relay
     pools: Mapping[str, Pool]
     tiers_of: Callable[[str], Tiers]
@@ -60,6 +63,9 @@ def open_door(listener: PlannedListener, listening: socket.socket, shared: Share
     """Serve one listener until the block ends."""
     if listener.handler is not None:
         return _open_handler(listener, listener.handler, listening, shared)
+    if listener.kind == "gateway":
+        gateway = Gateway(settings=shared.config.gateway, state_dir=shared.state_dir)
+        return _open_handler(listener, gateway, listening, shared)
     if listener.kind == "balance" and listener.pool is not None:
         return _open_balance(listener, shared.tiers_of(listener.pool), listening, shared)
     return _open_status(listener, listening, shared)
@@ -182,10 +188,12 @@ async def _open_handler(
 ) -> AsyncIterator[None]:
     services, metrics = shared.services, Metrics()
     stats = ListenerStats(listener.name, listener.service)
-    needs_database = type(handler).migrations is not None
+    edge = services.edge(listener.name, metrics)
+    if type(handler).migrations is not None:
+        edge.depends("database", lambda: services.database_ready)
     pages = OwnPages(
         health=listener.health,
-        checks={"database": lambda: services.database_ready} if needs_database else {},
+        checks=edge.checks,
         sources=lambda: (own, series),
         trusted=Networks(shared.config.edge.trusted),
         draining=lambda: shared.relay.draining,
@@ -193,13 +201,14 @@ async def _open_handler(
     own = Source(ListenerCollector(stats, lambda: pages.ready))
     series = Source(metrics.registry, {"listener": listener.name})
     shared.sources += (own, series)
-    async with _opened(listener, handler, services, metrics) as routes:
+    async with _opened(listener, handler, edge) as routes:
         app = build_application(
             routes,
             title=listener.service or listener.name,
             version=version("sovren-edge"),
             description=type(handler).__doc__ or "",
             moved=type(handler).moved,
+            body_limit=type(handler).body_limit,
             log=services.log.bind(listener=listener.name),
             observe=_observer(listener.name, stats, shared),
         )
@@ -212,12 +221,10 @@ async def _open_handler(
 
 
 @asynccontextmanager
-async def _opened(
-    listener: PlannedListener, handler: Handler, services: Services, metrics: Metrics
-) -> AsyncIterator[Routes]:
+async def _opened(listener: PlannedListener, handler: Handler, edge: Edge) -> AsyncIterator[Routes]:
     async with AsyncExitStack() as stack:
         try:
-            routes = await stack.enter_async_context(handler.open(services.edge(listener.name, metrics)))
+            routes = await stack.enter_async_context(handler.open(edge))
         except StartupError:
             raise
         except Exception as error:

@@ -103,7 +103,7 @@ async def _serve(call: Call, sockets: Mapping[str, socket]) -> int:
     async with AsyncExitStack() as stack:
         database_url = await stack.enter_async_context(_open_database(call))
         worker = await stack.enter_async_context(
-            open_worker(call.plan, call.config, sockets, database_url, log=call.log, writer=call.writer)
+            open_worker(call.plan, call.config, sockets, database_url, call.state_dir, log=call.log, writer=call.writer)
         )
         admin = Admin(worker.relay, worker.pools, worker.keeps, call.log)
         await stack.enter_async_context(open_admin(admin_socket(call.state_dir), admin, call.log))

@@ -65,7 +65,7 @@ async def open_services(
     plan: Plan, config: Config, database_url: str | None, log: FilteringBoundLogger, writer: LogWriter
 ) -> AsyncIterator[Services]:
     """Hold what handlers share; nothing is opened that no handler can use."""
-    handled = any(listener.handler is not None for listener in plan.listeners)
+    handled = any(listener.handler is not None or listener.kind == "gateway" for listener in plan.listeners)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
         database = None

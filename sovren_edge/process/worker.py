@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -78,6 +79,7 @@ async def open_worker(
     config: Config,
     sockets: Mapping[str, socket.socket],
     database_url: str | None,
+    state_dir: Path,
     *,
     log: FilteringBoundLogger,
     writer: LogWriter,
@@ -92,7 +94,9 @@ async def open_worker(
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(open_services(plan, config, database_url, log, writer))
             descriptors = _descriptors(config, pools, log)
-            shared = Shared(config, relay, pools, partial(_tiers, plan, pools), services, descriptors, certificates)
+            shared = Shared(
+                config, state_dir, relay, pools, partial(_tiers, plan, pools), services, descriptors, certificates
+            )
             for listener in plan.listeners:
                 await stack.enter_async_context(open_door(listener, sockets[listener.name], shared))
             probes = await stack.enter_async_context(open_client())

@@ -1,0 +1,123 @@
+"""Owns the order of work of one request through the gateway, from its caller's token to its last row.
+
+authenticate → policy → body → idempotency → grant → row → dial → stream back → settle. Nothing is decided here but what
+comes next. Whatever happens, also when the caller leaves, `_finish` is done once: a grant that sent nothing is given
+back, the row is settled, the idempotency key is told. Must not know how any of it is kept.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp.web import Request, Response, StreamResponse
+
+from sovren_edge.errors import EdgeError
+from sovren_edge.gateway.answers import forwarded_answer, own_answer, replayed_answer
+from sovren_edge.gateway.bodies import Bodies
+from sovren_edge.gateway.call import Call
+from sovren_edge.gateway.credential_store import Purpose
+from sovren_edge.gateway.credentials import Credentials
+from sovren_edge.gateway.idempotency import Idempotency, Replay
+from sovren_edge.gateway.order import Order, read_destination, read_order
+from sovren_edge.gateway.policy import Denial
+from sovren_edge.gateway.recording import Recording
+from sovren_edge.gateway.refusals import credential_missing, denied, mismatched
+from sovren_edge.gateway.sending import Sending
+from sovren_edge.gateway.settings import GatewaySettings
+from sovren_edge.gateway.subscribers import Subscribers
+from sovren_edge.handler import Edge, RawQuery
+
+KEY = "Idempotency-Key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """Sends requests; each of its parts owns one decision."""
+
+    edge: Edge
+    settings: GatewaySettings
+    subscribers: Subscribers
+    credentials: Credentials
+    idempotency: Idempotency
+    bodies: Bodies
+    sending: Sending
+    recording: Recording
+    spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+    async def proxy(self, subscriber_id: str, service: str, url: RawQuery, request: Request) -> StreamResponse:
+        """Send a request to an external API on behalf of a subscriber, and return its answer as it comes."""
+        call = self.recording.begin(service, request)
+        response: StreamResponse | None = None
+        try:
+            async with AsyncExitStack() as body:
+                response = await self._answer(call, subscriber_id, url, request, body)
+        except EdgeError as error:
+            if call.begun:
+                call.failed(error)
+                raise
+            failure = self.recording.refusal(call, error)
+            call.failed(failure)
+            response = own_answer(failure, call.record.request_id, call.quota, self.sending.grants.now_us())
+        finally:
+            # A caller that leaves cancels this, and what must be done is done all the same.
+            finishing = self._finishing(call)
+        if finishing is not None:
+            await asyncio.shield(finishing)
+        return response
+
+    async def _answer(
+        self, call: Call, subscriber: str, url: RawQuery, request: Request, body: AsyncExitStack
+    ) -> StreamResponse:
+        await self._admit(call, subscriber, request)
+        order = self._order(call, url, request)
+        self.recording.ordered(call, order)
+        await self._find_credential(call, order)
+        call.body = await body.enter_async_context(self.bodies.take(request))
+        if order.key and (replay := await self._begin(call, order)):
+            return replay
+        return await self.sending.send(call, order, request)
+
+    async def _admit(self, call: Call, subscriber: str, request: Request) -> None:
+        identity = await self.edge.authenticate(request)
+        if not identity.may_act_for(subscriber):
+            raise mismatched()
+        await self.subscribers.require(subscriber)
+        self.recording.known(call, subscriber)
+
+    def _order(self, call: Call, url: RawQuery, request: Request) -> Order:
+        destination = read_destination(url, call.service, self.settings)
+        if isinstance(destination, Denial):
+            raise denied(destination)
+        order = read_order(destination, call.service, list(request.headers.items()))
+        if isinstance(order, Denial):
+            raise denied(order)
+        return order
+
+    async def _find_credential(self, call: Call, order: Order) -> None:
+        call.credential = await self.credentials.find(Purpose(call.subscriber, order.service, order.target.host))
+        required = self.settings.services[order.service].credential == "required"
+        if call.credential is None and order.authorization is None and required:
+            raise credential_missing(order.service, order.target.host)
+
+    async def _begin(self, call: Call, order: Order) -> Response | None:
+        """Take the caller's key; return the answer that was given to it before, if there is one."""
+        told = f"{order.method}\0{order.target.url}\0".encode()
+        fingerprint = hashlib.sha256(told + call.body).digest()
+        begun = await self.idempotency.begin(
+            call.subscriber, call.service, order.key, fingerprint, call.record.row.request_id
+        )
+        if isinstance(begun, Replay):
+            call.replayed = True
+            call.status, call.reason = begun.status, ""
+            return replayed_answer(begun, call.record.request_id)
+        call.key = begun
+        return None
+
+    def _finishing(self, call: Call) -> "asyncio.Task[None] | None":
+        if call.counted_only:
+            self.recording.count(call)
+            return None
+        return self.spawn(self.recording.finish(call))

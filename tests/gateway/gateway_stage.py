@@ -1,0 +1,165 @@
+"""The whole gateway on a port of loopback, before a TLS server that a test writes, with a real database."""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+
+import aiohttp
+import orjson
+import structlog
+import trustme
+from aiohttp import web
+from pydantic import SecretStr
+from structlog.testing import CapturingLogger
+
+from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier, make_token
+from sovren_edge.gateway.service import Gateway
+from sovren_edge.gateway.settings import GatewaySettings, RehearsalSettings, ServiceSettings
+from sovren_edge.handler import Clock, Edge, Metrics
+from sovren_edge.handler.application import build_application
+from sovren_edge.store.connection import Row
+from sovren_edge.store.database import Database, open_database
+from sovren_edge.store.history import History
+from sovren_edge.store.migrations import migrate
+from sovren_edge.store.settings import DatabaseSettings
+from tests.gateway.tls_upstream import HOST, OTHER, Upstream, serving
+from tests.name_server import Names, name_server
+
+GATEWAY = [History("gateway", "sovren_edge.gateway.migrations")]
+DATABASE = DatabaseSettings()
+AUTH = AuthSettings(key=SecretStr("x" * 32))
+LOOPBACK = ip_network("127.0.0.0/8")
+KEYS = SecretStr("one:" + "A" * 43 + "=")
+SERVICES = {
+    "example": ServiceSettings(hosts=("example.com",)),
+    "closed": ServiceSettings(hosts=("www.example.com",), credential="required"),
+    "trial": ServiceSettings(hosts=("example.org",), mode="report"),
+}
+
+
+def token(subject: str = "founder", scope: str = "") -> str:
+    """Return a token that names somebody."""
+    return make_token(AUTH, subject=subject, scope=scope, ttl_s=60, now=time.time())
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a caller got."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, object]:
+        """The body as JSON."""
+        read = orjson.loads(self.body)
+        assert isinstance(read, dict)
+        return read
+
+    @property
+    def reason(self) -> object:
+        """Why it was refused; an error has every member that somebody reads."""
+        assert {"error", "message", "detail", "statusCode", "type", "title"} <= self.json.keys()
+        return self.json["reason"]
+
+
+@dataclass
+class Front:
+    """A running gateway, and all that it stands between."""
+
+    base: str
+    http: aiohttp.ClientSession
+    upstream: Upstream
+    names: Names
+    database: Database
+    log: CapturingLogger
+    metrics: Metrics = field(default_factory=Metrics)
+
+    async def call(
+        self,
+        url: str = f"https://{HOST}/",
+        *,
+        subscriber: str = "founder",
+        service: str = "example",
+        body: bytes = b"",
+        bearer: str | None = "",
+        method: str = "POST",
+        **headers: str,
+    ) -> Told:
+        """Send a request through it; underscores in names of headers are hyphens."""
+        query = url.replace("%", "%25").replace("&", "%26").replace("#", "%23").replace("+", "%2B")
+        return await self.ask(
+            method, f"/proxy/{subscriber}/{service}?url={query}", bearer=bearer, body=body, **headers
+        )
+
+    async def ask(self, method: str, path: str, *, bearer: str | None = "", body: bytes = b"", **headers: str) -> Told:
+        """Send any request to it, as the founder unless told otherwise."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        given |= {} if bearer is None else {"Authorization": f"Bearer {bearer or token()}"}
+        url = aiohttp.client.URL(f"{self.base}{path}", encoded=True)
+        async with self.http.request(method, url, data=body or None, headers=given, allow_redirects=False) as answer:
+            return Told(answer.status, answer.headers.copy(), await answer.read())
+
+    async def rows(self, where: str = "true") -> list[Row]:
+        """Return what the ledger has, in order."""
+        return await self.database.fetch(f"SELECT * FROM api_requests WHERE {where} ORDER BY request_id")
+
+
+def settings_of(upstream: Upstream, names: Names, authority: Path, **others: object) -> GatewaySettings:
+    """Return settings that lead to an upstream on loopback."""
+    stage = RehearsalSettings(dns=names.server, networks=(LOOPBACK,), authority=authority, port=upstream.port)
+    given = {"services": SERVICES, "rehearsal": stage, "credential_keys": KEYS, "journal_bytes": 1 << 20, **others}
+    return GatewaySettings.model_validate(given)
+
+
+@asynccontextmanager
+async def open_front(
+    authority: trustme.CA, database_url: str, state_dir: Path, *, clock: Clock | None = None, **others: object
+) -> AsyncIterator[Front]:
+    """Run a gateway; `others` are settings of it."""
+    pem = state_dir / "authority.pem"
+    authority.cert_pem.write_to_path(str(pem))
+    log = CapturingLogger()
+    bound = structlog.wrap_logger(log, processors=[])
+    await migrate(database_url, DATABASE.schema_name, GATEWAY)
+    async with (
+        name_server() as names,
+        serving(Upstream(), authority.issue_cert(HOST, OTHER)) as upstream,
+        open_database(database_url, DATABASE) as database,
+        aiohttp.ClientSession() as http,
+    ):
+        names.records = {(HOST, "A"): ["127.0.0.1"], (OTHER, "A"): ["127.0.0.1"], ("example.org", "A"): ["127.0.0.1"]}
+        edge = Edge(
+            name="api-gateway",
+            log=bound,
+            clock=clock or Clock(),
+            http=http,
+            metrics=Metrics(),
+            open_database=lambda: nullcontext(database),
+            doors={},
+            tokens=Verifier(AUTH, OneKey("x" * 32), time.time),
+        )
+        gateway = Gateway(settings=settings_of(upstream, names, pem, **others), state_dir=state_dir)
+        async with gateway.open(edge) as routes:
+            app = build_application(
+                routes,
+                title="api-gateway",
+                version="0",
+                log=bound,
+                observe=lambda *_: None,
+                moved=Gateway.moved,
+                body_limit=Gateway.body_limit,
+            )
+            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            try:
+                port = runner.addresses[0][1]
+                yield Front(f"http://127.0.0.1:{port}", http, upstream, names, database, log, edge.metrics)
+            finally:
+                await runner.cleanup()

@@ -1,0 +1,299 @@
+"""Requests through the whole gateway: what leaves, what comes back, what is recorded of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+from harness import eventually
+
+from tests.gateway.gateway_stage import Front, open_front, token
+from tests.gateway.tls_upstream import HOST, OTHER, Call, answer_ok
+from tests.local_postgres import temporary_postgres
+
+
+@pytest.fixture(scope="module")
+async def database_url() -> AsyncIterator[str]:
+    """Run one server for all tests of this module."""
+    async with temporary_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+async def front(authority: trustme.CA, database_url: str, tmp_path: Path) -> AsyncIterator[Front]:
+    """Run a gateway whose founder may send five requests an hour."""
+    async with open_front(authority, database_url, tmp_path, hourly_limit=5) as front:
+        await front.database.execute("TRUNCATE api_requests, api_costs")
+        yield front
+
+
+def saying(raw: bytes) -> "object":
+    """Return a script that answers with these bytes and keeps the connection."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        call.writer.write(raw)
+
+    return script
+
+
+def sized(status: str, body: bytes, *fields: str) -> bytes:
+    """Return an answer."""
+    head = "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields, "", ""])
+    return head.encode() + body
+
+
+async def test_a_request_is_sent_and_its_answer_comes_back(front: Front) -> None:
+    """Byte for byte, and nothing of the gateway's own leaves."""
+    bodies: list[bytes] = []
+
+    async def script(call: Call) -> None:
+        bodies.append(await call.body())
+        call.writer.write(sized("201 Made", b"answer", "X-Theirs: yes", "Set-Cookie: a=b"))
+
+    front.upstream.script = script
+    told = await front.call(
+        f"https://{HOST}/api/x?q=a%20b&sig=%2F+",
+        body=b'{"a":1}',
+        Content_Type="application/json",
+        X_Upstream_Trace="t",
+        Cookie="c=d",
+    )
+    assert (told.status, told.body, told.headers["X-Theirs"]) == (201, b"answer", "yes")
+    assert "Set-Cookie" not in told.headers
+    assert told.headers["Proxy-Status"] == "sovren-edge;received-status=201"
+    assert told.headers["X-Gateway-RateLimit-Remaining"] == "4"
+    (call,) = front.upstream.calls
+    assert (call.line, bodies) == ("POST /api/x?q=a%20b&sig=%2F+ HTTP/1.1", [b'{"a":1}'])
+    names = {name.lower() for name, _ in call.fields}
+    assert names == {"host", "user-agent", "content-type", "content-length", "trace"}
+    (row,) = await front.rows()
+    assert str(row["request_id"]) == told.headers["X-Gateway-Request-Id"]
+    assert (row["decision"], row["status"], row["upstream_status"], row["attempts"]) == ("settled", 201, 201, 1)
+    assert (row["method"], row["host"], row["path"], row["resolved_ip"]) == ("POST", HOST, "/api/x", "127.0.0.1")
+    assert (row["bytes_in"], row["bytes_out"], row["grant_charged"], row["reason"]) == (7, 6, True, "")
+    assert row["total_ms"] is not None
+    assert len(row["granted_us"]) == 1
+    (cost,) = await front.database.fetch("SELECT * FROM api_costs")
+    assert (cost["request_id"], cost["amount_microusd"], cost["source"]) == (row["request_id"], 0, "unpriced")
+
+
+async def test_the_row_is_durable_before_anything_is_sent(front: Front) -> None:
+    """As `reserved`: a process that dies now has forgotten nothing."""
+    seen: list[str] = []
+
+    async def script(call: Call) -> None:
+        seen.extend(row["decision"] for row in await front.rows())
+        await answer_ok(call)
+
+    front.upstream.script = script
+    assert (await front.call()).status == 200
+    assert seen == ["reserved"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "reason"),
+    [
+        ({"bearer": None}, 401, "token_missing"),
+        ({"bearer": "x.y.z"}, 401, "token_malformed"),
+        ({"bearer": token("somebody")}, 403, "subscriber_mismatch"),
+        ({"subscriber": "nobody", "bearer": token("nobody")}, 404, "unknown_subscriber"),
+        ({"subscriber": "no.body", "bearer": token("no.body")}, 404, "unknown_subscriber"),
+    ],
+)
+async def test_who_is_not_known_leaves_no_row(
+    front: Front, asked: dict[str, str | None], status: int, reason: str
+) -> None:
+    """Rows are of subscribers; others are counted, and told in the log."""
+    told = await front.call(**asked)  # type: ignore[arg-type]
+    assert (told.status, told.reason) == (status, reason)
+    assert told.headers["Proxy-Status"].startswith("sovren-edge;error=http_request_denied")
+    assert not front.upstream.calls
+    assert not await front.rows()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "reason"),
+    [
+        ({"service": "teams"}, 404, "unknown_service"),
+        ({"url": "https://evil.example/"}, 403, "host_not_allowed"),
+        ({"url": f"https://{OTHER}.evil.example/"}, 403, "host_not_allowed"),
+        ({"url": f"http://{HOST}/"}, 400, "scheme_not_allowed"),
+        ({"url": "https://10.0.0.1/"}, 403, "ip_prohibited"),
+        ({"url": f"https://{OTHER}/", "service": "closed"}, 424, "credential_missing"),
+        ({"X_Upstream_Method": "TRACE"}, 400, "upstream_method_not_allowed"),
+        ({"X_Upstream_Cookie": "a"}, 400, "field_not_allowed"),
+        ({"body": b"x" * (10 * 1024 * 1024 + 1)}, 413, "body_too_large"),
+    ],
+)
+async def test_refusals_are_rows_and_cost_nothing(
+    front: Front, asked: dict[str, str], status: int, reason: str
+) -> None:
+    """With their reason; a grant is as free as before."""
+    told = await front.call(**asked)  # type: ignore[arg-type]
+    assert (told.status, told.reason) == (status, reason)
+    assert told.headers["RateLimit"].startswith('"subscriber-hour";r=5;')
+    assert told.headers["RateLimit-Policy"] == '"subscriber-hour";q=5;w=3600'
+    assert not front.upstream.calls
+    (row,) = await front.rows()
+    assert (row["decision"], row["status"], row["reason"], row["grant_charged"]) == ("refused", status, reason, False)
+    assert row["service"] in {"example", "closed", ""}
+
+
+async def test_a_service_on_trial_is_called_all_the_same(front: Front) -> None:
+    """And the row says why it would not have been."""
+    assert (await front.call(f"https://{HOST}/", service="trial")).status == 200
+    (row,) = await front.rows()
+    assert (row["would_deny"], row["decision"]) == ("service_host_mismatch", "settled")
+
+
+async def test_only_post_is_answered(front: Front) -> None:
+    """The method that is sent stands in a field."""
+    told = await front.call(method="GET")
+    assert (told.status, told.reason, told.headers["Allow"]) == (405, "method_not_allowed", "POST")
+
+
+async def test_old_paths_are_told_where_they_are_now(front: Front) -> None:
+    """The stored portal asks here for what has moved to 8250."""
+    for path in ("/executives/list?limit=5", "/deliberations/7"):
+        told = await front.ask("GET", path, bearer=None)
+        assert (told.status, told.reason) == (404, "moved")
+        assert "8250" in str(told.json["message"])
+
+
+async def test_the_hourly_limit_holds(front: Front) -> None:
+    """Whoever has used it is told when to come again; it costs upstream and the database nothing."""
+    for _ in range(5):
+        assert (await front.call()).status == 200
+    before = len(front.upstream.calls)
+    for _ in range(3):
+        told = await front.call()
+        assert (told.status, told.reason) == (429, "hourly_limit")
+        assert 3590 <= int(told.headers["Retry-After"]) <= 3600
+        assert told.headers["X-RateLimit-Remaining"] == "0"
+    assert len(front.upstream.calls) == before
+    assert len(await front.rows()) == 5
+
+
+async def test_what_never_reached_upstream_is_given_back(front: Front) -> None:
+    """A name that is none, an address that is not public, nobody who listens: rows without a charge."""
+    front.names.records = {(HOST, "A"): ["10.0.0.1"]}
+    told = await front.call()
+    assert (told.status, told.reason) == (403, "ip_prohibited")
+    assert "10.0.0.1" not in told.body.decode()
+    front.names.records = {("example.net", "A"): ["127.0.0.1"]}
+    told = await front.call()
+    assert (told.status, told.reason) == (502, "destination_not_found")
+    front.names.records = {(HOST, "A"): ["127.0.0.2"]}
+    told = await front.call()
+    assert (told.status, told.reason) == (502, "connection_refused")
+    assert told.headers["Proxy-Status"].startswith("sovren-edge;error=connection_refused")
+    rows = await front.rows()
+    assert [(row["decision"], row["grant_charged"], row["attempts"]) for row in rows] == [("settled", False, 1)] * 3
+    assert [row["granted_us"] for row in rows] == [[None]] * 3
+    front.names.records = {(HOST, "A"): ["127.0.0.1"]}
+    told = await front.call()
+    assert told.headers["X-Gateway-RateLimit-Remaining"] == "4"
+
+
+async def test_an_answer_that_breaks_ends_broken(front: Front) -> None:
+    """Never as if it were whole; the row says so, and the grant is used."""
+    front.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+    with pytest.raises(Exception, match=r"(?i)payload|disconnected|closed"):
+        await front.call()
+    await eventually(lambda: "egress" in _events(front))
+    (row,) = await front.rows()
+    assert (row["status"], row["reason"], row["bytes_out"]) == (200, "http_response_incomplete", 4)
+    assert row["grant_charged"]
+
+
+def _events(front: Front) -> list[str]:
+    return [str(call.kwargs.get("event", call.args[:1])) for call in front.log.calls]
+
+
+async def test_a_caller_that_leaves_ends_the_work(front: Front) -> None:
+    """Upstream's connection is closed; what was sent stays charged."""
+    reached = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        reached.set()
+        await call.reader.read()
+        call.writer.close()
+
+    front.upstream.script = script
+    asking = asyncio.ensure_future(front.call())
+    await reached.wait()
+    asking.cancel()
+    assert await front.upstream.ended.get() == 1
+    await eventually(lambda: "egress" in _events(front))
+    (row,) = await front.rows()
+    assert (row["status"], row["reason"], row["grant_charged"]) == (499, "caller_left", True)
+
+
+async def test_whoever_asks_for_it_is_tried_again(front: Front) -> None:
+    """As upstream wants it; each attempt that was sent costs a grant, and is in the one row."""
+    answers = [sized("503 Busy", b"", "Retry-After: 0"), sized("200 OK", b"ok")]
+
+    async def script(call: Call) -> None:
+        call.writer.write(answers.pop(0))
+
+    front.upstream.script = script
+    told = await front.call(X_Upstream_Method="GET", X_Gateway_Retry="2")
+    assert (told.status, told.body, told.headers["X-Gateway-RateLimit-Remaining"]) == (200, b"ok", "3")
+    (row,) = await front.rows()
+    assert (row["attempts"], len(row["granted_us"]), row["status"]) == (2, 2, 200)
+    front.upstream.script = saying(sized("503 Busy", b"no"))  # type: ignore[assignment]
+    told = await front.call(X_Upstream_Method="GET", X_Gateway_Retry="1")
+    assert (told.status, told.body) == (503, b"no")
+    assert told.headers["Proxy-Status"] == "sovren-edge;received-status=503"
+
+
+async def test_a_retry_without_a_grant_is_none(front: Front) -> None:
+    """The answer that is there is passed on."""
+    front.upstream.script = saying(sized("503 Busy", b"no"))  # type: ignore[assignment]
+    for _ in range(2):
+        await front.call(X_Upstream_Method="GET", X_Gateway_Retry="1")
+    told = await front.call(X_Upstream_Method="GET", X_Gateway_Retry="2")
+    assert (told.status, told.headers["X-Gateway-RateLimit-Remaining"]) == (503, "0")
+    assert len(front.upstream.calls) == 5
+
+
+async def test_redirects_and_heads_are_handed_back(front: Front) -> None:
+    """Nothing is followed; a HEAD's length is told beside, for the answer here is to a POST."""
+    front.upstream.script = saying(sized("302 Found", b"", "Location: http://127.0.0.1/secret"))  # type: ignore[assignment]
+    told = await front.call()
+    assert (told.status, told.headers["Location"]) == (302, "http://127.0.0.1/secret")
+    front.upstream.script = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")  # type: ignore[assignment]
+    told = await front.call(X_Upstream_Method="HEAD")
+    assert (told.status, told.body, told.headers["X-Gateway-Content-Length"]) == (200, b"", "1234")
+    front.upstream.script = saying(b"HTTP/1.1 204 No Content\r\n\r\n")  # type: ignore[assignment]
+    assert (await front.call()).status == 204
+
+
+async def test_upstreams_own_limits_pass_beside_ours(front: Front) -> None:
+    """Under their own names, unchanged."""
+    front.upstream.script = saying(sized("200 OK", b"", "RateLimit: x;r=7", "X-RateLimit-Limit: 9"))  # type: ignore[assignment]
+    told = await front.call()
+    assert (told.headers["RateLimit"], told.headers["X-RateLimit-Limit"]) == ("x;r=7", "9")
+    assert told.headers["X-Gateway-RateLimit-Limit"] == "5"
+
+
+async def test_no_secret_is_in_the_log(front: Front) -> None:
+    """Neither a token, nor a body, nor a query's values."""
+    secret = "s3cr3t" + "value"
+    await front.call(f"https://{HOST}/?key={secret}", body=secret.encode(), X_Upstream_Authorization=f"Bearer {secret}")
+    await front.call(f"https://evil.example/?key={secret}")
+    await eventually(lambda: _events(front).count("egress") == 2)
+    assert secret not in str(front.log.calls)
+    assert not await front.rows(f"path LIKE '%{secret}%'")
+
+
+async def test_refusals_have_a_limit_of_their_own(front: Front) -> None:
+    """After 300 in an hour nothing is looked at any more, nor written as a row of its own."""
+    for _ in range(300):
+        assert (await front.call("https://evil.example/")).status == 403
+    told = await front.call("https://evil.example/")
+    assert (told.status, told.reason) == (429, "refusal_limit")
+    assert int(told.headers["Retry-After"]) > 3000
+    assert len(await front.rows()) == 300
