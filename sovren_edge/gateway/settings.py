@@ -1,8 +1,10 @@
 """Owns what the configuration may say about the egress gateway."""
 
-from typing import Annotated, Literal
+import re
+from collections import Counter
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
 from sovren_edge.auth.networks import Network
 from sovren_edge.gateway.policy import is_entry
@@ -53,10 +55,64 @@ class RehearsalSettings(BaseModel):
     port: int = Field(default=443, ge=1, le=65535)
 
 
-class GatewaySettings(BaseModel):
-    """Where subscribers may call, by service, and how often; `credential_keys` seal what is kept of their secrets.
+_GLOB = re.compile(r"""(/(\*?[!"$-)+-.0->@-\[\]-~])*\*?)+(/\*\*)?|/\*\*""")
 
-    `journal_bytes` are for rows that PostgreSQL does not take at the moment.
+
+def _glob(text: str) -> str:
+    if _GLOB.fullmatch(text) is None:
+        raise ValueError("a path as in /api/chat.* or /v1/**: ** only at its end, and neither a query nor a space")
+    return text
+
+
+Glob = Annotated[str, AfterValidator(_glob)]
+# A million dollars: the sum of a few million of these is still a number of PostgreSQL's.
+MOST_MICROUSD = 1_000_000_000_000
+Budget = Annotated[int, Field(ge=1, le=MOST_MICROUSD)]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class PriceSettings(BaseModel):
+    """What one request costs, or one MB of its bodies; a service, a method or a path that is left out is any."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    service: Service | None = None
+    method: Method | None = None
+    path: Glob | None = None
+    unit: Literal["request", "MB"] = "request"
+    amount_microusd: int = Field(ge=0, le=MOST_MICROUSD)
+
+
+class BudgetSettings(BaseModel):
+    """What a subscriber may spend in a day or a month (UTC): `soft` is told of, `hard` is never exceeded."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    period: Literal["day", "month"] = "month"
+    soft_microusd: Budget | None = None
+    hard_microusd: Budget | None = None
+
+    @property
+    def basis_microusd(self) -> int:
+        """What is told in parts of a hundred: the soft one, or where there is none, the hard one."""
+        return self.soft_microusd or self.hard_microusd or 0
+
+    @model_validator(mode="after")
+    def _is_a_budget(self) -> Self:
+        if not self.basis_microusd:
+            raise ValueError("soft_microusd, hard_microusd, or both")
+        if self.basis_microusd > (self.hard_microusd or self.basis_microusd):
+            raise ValueError("a soft_microusd that is at most hard_microusd")
+        return self
+
+
+Budgeted = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class GatewaySettings(BaseModel):
+    """Where subscribers may call, how often and at what price, and how long that is remembered.
+
+    `credential_keys` seal what is kept of their secrets; `journal_bytes` are for rows that PostgreSQL does not take now.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -66,7 +122,20 @@ class GatewaySettings(BaseModel):
     journal_bytes: int = Field(default=1 << 28, ge=1 << 20, le=1 << 30)
     services: dict[Service, ServiceSettings] = {}
     credential_keys: Keys | None = None
+    price_version: str = Field(default="", max_length=64, pattern=r"^[!-~]*$")
+    prices: tuple[PriceSettings, ...] = ()
+    budgets: dict[Budgeted, BudgetSettings] = {}
+    retention_days: int = Field(default=90, ge=1, le=3650)
     rehearsal: RehearsalSettings | None = None
+
+    @model_validator(mode="after")
+    def _prices_are_clear(self) -> Self:
+        if self.prices and not self.price_version:
+            raise ValueError("a price_version, by which costs tell the prices that they were reckoned by")
+        counts = Counter((price.service, price.method, price.path) for price in self.prices)
+        if any(count > 1 for count in counts.values()):
+            raise ValueError("one price for the same service, method and path")
+        return self
 
     @property
     def hosts(self) -> dict[str, tuple[str, ...]]:
