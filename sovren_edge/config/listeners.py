@@ -9,7 +9,7 @@ from sovren_edge.config.address import is_loopback
 from sovren_edge.config.fault import Fault, nearest, one_of
 from sovren_edge.config.sketch import ListenerSketch, Sketch
 
-SECRET = "a secret, as in env:NAME or file:PATH"
+REFERENCE = "a secret, as in env:NAME or file:PATH"
 
 
 def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
@@ -48,9 +48,11 @@ def gateway_faults(sketch: Sketch) -> Iterator[Fault]:
     """Yield what an opened gateway lacks: it keeps tables, and knows its callers by tokens."""
     for listener in sketch.opened:
         if listener.kind == "gateway" and not sketch.database:
-            yield Fault("database.url", "nothing", SECRET, f"{listener.path} keeps tables")
+            yield Fault("database.url", "nothing", REFERENCE, f"{listener.path} keeps tables")
         if listener.kind == "gateway" and not sketch.tokens:
-            yield Fault("auth.key", "nothing", f"{SECRET}, or jwks_url", f"{listener.path} knows its callers by tokens")
+            yield Fault(
+                "auth.key", "nothing", f"{REFERENCE}, or jwks_url", f"{listener.path} knows its callers by tokens"
+            )
 
 
 def _authless_faults(listener: ListenerSketch) -> Iterator[Fault]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.address import LOOPBACK
 from sovren_edge.config.fault import ConfigurationError, Fault
-from sovren_edge.config.listeners import SECRET, gateway_faults, listener_faults
+from sovren_edge.config.listeners import REFERENCE, gateway_faults, listener_faults
 from sovren_edge.config.model import Config, ConfigFile
 from sovren_edge.config.paths import with_absolute_paths
 from sovren_edge.config.pools import pool_faults
@@ -117,7 +117,7 @@ def _lacking(sketch: Sketch, secrets: SecretSource | None, *, local: bool) -> It
 
 def _database_faults(door: ListenerSketch, handler: type[Handler], *, has_database: bool) -> Iterator[Fault]:
     if handler.migrations is not None and not has_database:
-        yield Fault("database.url", "nothing", SECRET, f"{door.path} keeps tables")
+        yield Fault("database.url", "nothing", REFERENCE, f"{door.path} keeps tables")
 
 
 def _parse(path: Path) -> dict[str, object]:

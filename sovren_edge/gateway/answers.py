@@ -15,14 +15,16 @@ from sovren_edge.gateway.fields import Field, from_upstream
 from sovren_edge.gateway.limiter import Quota
 from sovren_edge.gateway.limits_told import forwarded_limit_fields, own_limit_fields
 from sovren_edge.gateway.proxy_status import ProxyError, failed, received, without_addresses
+from sovren_edge.gateway.replays import Replay
 
 REQUEST_ID = "X-Gateway-Request-Id"
 # A HEAD's answer has a length and no body; its caller, who sent a POST, would wait for one.
 LENGTH, UPSTREAM_LENGTH = "content-length", "X-Gateway-Content-Length"
+REPLAYED = ("Idempotency-Replayed", "true")
 BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
-class Failed(EdgeError):
+class FailedError(EdgeError):
     """A request that ends with an answer of ours; `error` is its word in Proxy-Status."""
 
     def __init__(self, problem: Problem, error: ProxyError, *, details: str = "") -> None:
@@ -58,6 +60,15 @@ def forwarded_answer(answer: Answer, method: str, request_id: str, quota: Quota,
     return StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
 
 
+def replayed_answer(replay: Replay, quota: Quota, now_us: int) -> Response:
+    """Make an answer that was given before, to the same idempotency key."""
+    kept = replay.answer
+    fields = _reframed(from_upstream(kept.fields), bodiless=True)
+    headers = CIMultiDict([*fields, received(kept.status), (REQUEST_ID, str(replay.request_id)), REPLAYED])
+    headers.extend(forwarded_limit_fields(quota, now_us))
+    return Response(status=kept.status, reason=kept.reason, headers=headers, body=kept.body)
+
+
 def problem_of(error: EgressError) -> Problem:
     """Return what a caller is told of a request that got no answer."""
     prohibited = error.reason is ProxyError.DESTINATION_IP_PROHIBITED
@@ -66,7 +77,7 @@ def problem_of(error: EgressError) -> Problem:
 
 
 def _told(failure: EdgeError) -> tuple[ProxyError, str]:
-    if isinstance(failure, Failed):
+    if isinstance(failure, FailedError):
         return failure.error, failure.details
     if failure.problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ProxyError.PROXY_INTERNAL_ERROR, failure.problem.reason

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from sovren_edge.errors import EdgeError
+from sovren_edge.gateway.budgets import Hold
 from sovren_edge.gateway.credentials import Credential
 from sovren_edge.gateway.dial import Attempt
 from sovren_edge.gateway.egress import Answer
@@ -15,10 +16,9 @@ from sovren_edge.gateway.idempotency import Begun
 from sovren_edge.gateway.limiter import Granted, Quota
 from sovren_edge.gateway.order import Order
 from sovren_edge.gateway.record import Record
+from sovren_edge.gateway.replays import LONGEST_BODY, Kept
 
 CALLER_LEFT = 499
-# Of an answer to a request with an idempotency key.
-KEPT_MOST = 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Call:
     renewed: bool = False
     repeats: int = 0
     key: Begun | None = None
+    hold: Hold | None = None
     granted: Granted | None = None
     quota: Quota | None = None
     attempt: Attempt | None = None
@@ -60,7 +61,7 @@ class Call:
     def fields(self, order: Order) -> list[Field]:
         """Return the fields to send, with a stored credential or the caller's own."""
         if self.credential is not None:
-            return with_credential(order.fields, self.credential.header, self.credential.value)
+            return with_credential(order.fields, self.credential.name, self.credential.value)
         if order.authorization is not None:
             return with_credential(order.fields, "Authorization", order.authorization)
         return order.fields
@@ -70,7 +71,7 @@ class Call:
         self.bytes_out += len(piece)
         if self.kept is not None:
             self.kept += piece
-            if len(self.kept) > KEPT_MOST:
+            if len(self.kept) > LONGEST_BODY:
                 self.kept = None
 
     def answered(self, answer: Answer) -> None:
@@ -78,6 +79,11 @@ class Call:
         self.answer, self.begun = answer, True
         self.status, self.reason = answer.status, ""
         self.kept = bytearray() if self.key is not None else None
+
+    def replay(self, kept: Kept) -> None:
+        """Note that the caller is answered as before."""
+        self.replayed = True
+        self.status, self.reason, self.bytes_out = kept.status, "", len(kept.body)
 
     def failed(self, failure: EdgeError) -> None:
         """Note what the caller is answered instead, or why an answer that had begun did not end."""

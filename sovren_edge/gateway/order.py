@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sovren_edge.gateway.fields import OWS, Field, read_authorization, read_method, to_upstream
 from sovren_edge.gateway.policy import Denial, Target, judge, read_target, read_url
+from sovren_edge.gateway.replays import read_key
 from sovren_edge.gateway.settings import GatewaySettings
 
 MOST_RETRIES = 2
@@ -34,7 +35,7 @@ class Order:
     authorization: str | None
     retries: int
     would_deny: str = ""
-    key: str = ""
+    key: str | None = None
 
     @property
     def safe(self) -> bool:
@@ -61,6 +62,7 @@ def read_order(destination: tuple[Target, str], service: str, given: Sequence[Fi
     fields = to_upstream(given)
     authorization = read_authorization(given)
     retries = _read_retries(_values(given, "x-gateway-retry"))
+    key = read_key(_values(given, "idempotency-key"))
     if isinstance(method, Denial):
         return method
     if isinstance(fields, Denial):
@@ -69,8 +71,9 @@ def read_order(destination: tuple[Target, str], service: str, given: Sequence[Fi
         return authorization
     if isinstance(retries, Denial):
         return retries
+    if isinstance(key, Denial):
+        return key
     target, would_deny = destination
-    key = "".join(_values(given, "idempotency-key")[:1]).strip(OWS)
     order = Order(service, target, method, fields, authorization, retries, would_deny, key)
     return NOT_REPEATABLE if order.retries and not (order.safe or key) else order
 

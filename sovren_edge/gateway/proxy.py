@@ -6,7 +6,6 @@ back, the row is settled, the idempotency key is told. Must not know how any of 
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,22 +14,21 @@ from typing import Any
 from aiohttp.web import Request, Response, StreamResponse
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway.answers import forwarded_answer, own_answer, replayed_answer
+from sovren_edge.gateway.answers import own_answer, replayed_answer
 from sovren_edge.gateway.bodies import Bodies
 from sovren_edge.gateway.call import Call
 from sovren_edge.gateway.credential_store import Purpose
 from sovren_edge.gateway.credentials import Credentials
-from sovren_edge.gateway.idempotency import Idempotency, Replay
+from sovren_edge.gateway.idempotency import Begun, Idempotency
 from sovren_edge.gateway.order import Order, read_destination, read_order
 from sovren_edge.gateway.policy import Denial
 from sovren_edge.gateway.recording import Recording
 from sovren_edge.gateway.refusals import credential_missing, denied, mismatched
+from sovren_edge.gateway.replays import fingerprint
 from sovren_edge.gateway.sending import Sending
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.gateway.subscribers import Subscribers
 from sovren_edge.handler import Edge, RawQuery
-
-KEY = "Idempotency-Key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +74,7 @@ class Proxy:
         self.recording.ordered(call, order)
         await self._find_credential(call, order)
         call.body = await body.enter_async_context(self.bodies.take(request))
-        if order.key and (replay := await self._begin(call, order)):
+        if order.key is not None and (replay := await self._begin(call, order, order.key)):
             return replay
         return await self.sending.send(call, order, request)
 
@@ -102,19 +100,16 @@ class Proxy:
         if call.credential is None and order.authorization is None and required:
             raise credential_missing(order.service, order.target.host)
 
-    async def _begin(self, call: Call, order: Order) -> Response | None:
+    async def _begin(self, call: Call, order: Order, key: str) -> Response | None:
         """Take the caller's key; return the answer that was given to it before, if there is one."""
-        told = f"{order.method}\0{order.target.url}\0".encode()
-        fingerprint = hashlib.sha256(told + call.body).digest()
-        begun = await self.idempotency.begin(
-            call.subscriber, call.service, order.key, fingerprint, call.record.row.request_id
-        )
-        if isinstance(begun, Replay):
-            call.replayed = True
-            call.status, call.reason = begun.status, ""
-            return replayed_answer(begun, call.record.request_id)
-        call.key = begun
-        return None
+        told = fingerprint(order.method, order.target.url, call.body)
+        begun = await self.idempotency.begin(call.subscriber, call.service, key, told, call.record.row.request_id)
+        if isinstance(begun, Begun):
+            call.key = begun
+            return None
+        call.replay(begun.answer)
+        quota = await self.sending.grants.look(call.subscriber)
+        return replayed_answer(begun, quota, self.sending.grants.now_us())
 
     def _finishing(self, call: Call) -> "asyncio.Task[None] | None":
         if call.counted_only:

@@ -5,7 +5,7 @@ Must not know what decides about requests.
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ from sovren_edge.gateway.idempotency import Idempotency
 from sovren_edge.gateway.ledger import Ledger
 from sovren_edge.gateway.limiter import Limiter
 from sovren_edge.gateway.order import Order
-from sovren_edge.gateway.prices import Prices, cost_of
+from sovren_edge.gateway.prices import Prices
 from sovren_edge.gateway.record import Record
 from sovren_edge.gateway.refusals import refused_too_often
 from sovren_edge.gateway.request_ids import RANDOM_BYTES, make_request_id
@@ -42,7 +42,6 @@ class Recording:
     clock_name: str
     services: Mapping[str, object]
     clock: Clock
-    now_us: Callable[[], int]
     ledger: Ledger
     sending: Sending
     idempotency: Idempotency
@@ -90,13 +89,14 @@ class Recording:
         call.failed(error)
         if call.record.reserved or call.counted_only:
             return error
-        now_us = self.now_us()
+        now_us = self.sending.grants.now_us()
         decision = self.refusals.grant(call.subscriber, call.record.request_id, now_us)
         self.refusals.settle(call.subscriber, call.record.request_id)
         return refused_too_often(decision, now_us) or error
 
     def count(self, call: Call) -> None:
         """Count a refusal that has no row of its own."""
+        self.budgets.settle(call.hold, None)
         service = call.record.row.service
         minute = int(call.record.row.created_at.timestamp()) // MINUTE_S
         self.floods.count(Flood(call.subscriber, service, call.reason, call.status, minute))
@@ -108,12 +108,14 @@ class Recording:
         if call.begun and not call.whole and not call.reason:
             call.status, call.reason = CALLER_LEFT, "caller_left"
         row = self._last_row(call)
-        cost = cost_of(row, self.prices)
+        cost = self.prices.cost_of(row)
+        self.budgets.settle(call.hold, cost)
         try:
             await self.ledger.write(row, *(() if cost is None else (cost,)))
         except EdgeError as error:
-            self.log.error("request_not_settled", request_id=call.record.request_id, why=error.problem.reason)
-        self.budgets.spent(call.subscriber, call.record.request_id, cost)
+            self.log.error(  # noqa: TRY400 - the reason says it; there is nothing in its trace
+                "request_not_settled", request_id=call.record.request_id, why=error.problem.reason
+            )
         await self._tell_key(call)
         self._tell(row, 0 if cost is None else cost.amount_microusd)
 
@@ -126,16 +128,13 @@ class Recording:
         key, answer = call.key, call.answer
         if key is None:
             return
-        try:
-            if call.whole and answer is not None:
-                kept = None if call.kept is None else bytes(call.kept)
-                await self.idempotency.complete(key, answer.status, answer.reason, answer.fields, kept)
-            elif call.record.row.grant_charged:
-                await self.idempotency.unknown(key)
-            else:
-                await self.idempotency.forget(key)
-        except EdgeError as error:
-            self.log.error("key_not_settled", request_id=call.record.request_id, why=error.problem.reason)
+        if call.whole and answer is not None:
+            kept = None if call.kept is None else bytes(call.kept)
+            await self.idempotency.complete(key, answer.status, answer.reason, answer.fields, kept)
+        elif call.record.row.grant_charged:
+            await self.idempotency.unknown(key)
+        else:
+            await self.idempotency.forget(key)
 
     def _tell(self, row: RequestRow, amount_microusd: int) -> None:
         self.counts.ended(row.service, row.decision, row.reason)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from aiohttp.web import Request, StreamResponse
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway.answers import Failed, forwarded_answer, problem_of
+from sovren_edge.gateway.answers import FailedError, forwarded_answer, problem_of
 from sovren_edge.gateway.budgets import Budgets
 from sovren_edge.gateway.call import Call
 from sovren_edge.gateway.credential_store import Purpose
@@ -24,10 +24,10 @@ from sovren_edge.gateway.grants import Grants
 from sovren_edge.gateway.ledger import Ledger
 from sovren_edge.gateway.limiter import Granted
 from sovren_edge.gateway.order import Order
+from sovren_edge.gateway.prices import Prices
 from sovren_edge.gateway.refusals import not_granted
 from sovren_edge.gateway.retrying import AGAIN, pause_before
 from sovren_edge.handler import Clock
-
 
 RETRY_AFTER = "retry-after"
 
@@ -40,12 +40,14 @@ class Sending:
     grants: Grants
     ledger: Ledger
     budgets: Budgets
+    prices: Prices
     credentials: Credentials
     clock: Clock
 
     async def send(self, call: Call, order: Order, request: Request) -> StreamResponse:
         """Return upstream's answer, passed on; raises EdgeError: of the limits, of the ledger, or of upstream."""
-        self.budgets.check(call.subscriber, order)
+        expected = self.prices.expected_microusd(order.service, order.method, order.target.path, order.retries + 1)
+        call.hold = await self.budgets.hold(call.subscriber, expected)
         refusal = await self._grant(call)
         if refusal is not None:
             raise refusal
@@ -94,7 +96,7 @@ class Sending:
             again = not call.begun and error.status in AGAIN
             if again and (pause_s := await self._repeat(call, order, ())) is not None:
                 return pause_s
-            raise Failed(problem_of(error), error.reason) from None
+            raise FailedError(problem_of(error), error.reason) from None
         finally:
             call.record.tried(attempt, status)
 
@@ -125,11 +127,7 @@ class Sending:
             return False
         call.renewed = True
         purpose = Purpose(call.subscriber, order.service, order.target.host)
-        try:
-            renewed = await self.credentials.renew(purpose, call.credential.value)
-        except EdgeError:
-            # Upstream's 401 says it as well.
-            return False
+        renewed = await self.credentials.renew(purpose, call.credential.value)
         call.credential = renewed or call.credential
         return renewed is not None
 

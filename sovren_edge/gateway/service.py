@@ -6,34 +6,43 @@ Must not know ports, nor how its configuration was read.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
 
 from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.gateway.adoption import Adoption
 from sovren_edge.gateway.bodies import MOST_BYTES, Bodies
+from sovren_edge.gateway.budgets import open_budgets
+from sovren_edge.gateway.clocks import boot_clock, boot_us
 from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.credentials import open_credentials
 from sovren_edge.gateway.egress import Egress, open_egress
+from sovren_edge.gateway.grants import LocalGrants
 from sovren_edge.gateway.idempotency import open_idempotency
-from sovren_edge.gateway.journal import Journal, JournalError, open_journal
+from sovren_edge.gateway.journal import SUFFIX, Journal, JournalError, open_journal
 from sovren_edge.gateway.ledger import open_ledger
 from sovren_edge.gateway.limiter import Limiter
 from sovren_edge.gateway.owners import open_owners
+from sovren_edge.gateway.prices import Prices
 from sovren_edge.gateway.proxy import Proxy
 from sovren_edge.gateway.recording import Recording
 from sovren_edge.gateway.refusals import REFUSED_MOST
 from sovren_edge.gateway.resolver import Resolver
 from sovren_edge.gateway.sealing import Sealer, read_keys
+from sovren_edge.gateway.seeding import seed_local
 from sovren_edge.gateway.sending import Sending
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.gateway.subscribers import Subscribers
+from sovren_edge.gateway.tasks import open_tasks
 from sovren_edge.handler import Edge, Handler, Routes, route
 
 HOUR_US = 3_600_000_000
-FLUSH_S, FOUNDER_S = 10.0, 5.0
+FLUSH_S, FOUNDER_S, ADOPT_S, SWEEP_S = 10.0, 5.0, 60.0, 1.0
+# Subscribers that are looked at in one step of a sweep.
+SWEPT = 250
 MOVED = "{} are served on port 8250 now; this port is the gateway to external APIs."
 
 
@@ -58,15 +67,109 @@ class Gateway(Handler):
 
 
 async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: AsyncExitStack) -> Routes:
-    """Open everything, in the order in which each needs those before it."""
-    enter, log = stack.enter_async_context, edge.log
+    """Open everything, in the order in which each needs those before it; it ends in the reverse order."""
+    enter, log, clock = stack.enter_async_context, edge.log, edge.clock
     owner = f"{edge.name}@{socket.gethostname()}:{uuid4().hex}"
     database = await enter(edge.database())
-    journal = stack.enter_context(_journal(folder, owner, settings.journal_bytes))
+    adoption = Adoption(folder, database, log)
+    journal = await enter(_journal(folder, owner, settings.journal_bytes))
     ledger = await enter(open_ledger(database, journal, log))
-    owners = await enter(open_owners(database, owner, lambda: not ledger.journaling, log))
+    await enter(open_owners(database, owner, lambda: not ledger.journaling, log))
     egress = await enter(_way_out(settings))
-    keys = settings.credential_keys
-    sealer = None if keys is None else Sealer(read_keys(keys.get_secret_value()))
+    sealer = (
+        None if settings.credential_keys is None else Sealer(read_keys(settings.credential_keys.get_secret_value()))
+    )
     credentials = await enter(open_credentials(database, egress, sealer, log))
     idempotency = await enter(open_idempotency(database, sealer, owner))
+    budgets = await enter(open_budgets(settings.budgets, database, clock.now, log))
+    tasks = await enter(open_tasks())
+    subscribers = Subscribers(database, tasks.spawn, clock.monotonic)
+    limiter = Limiter(settings.hourly_limit, HOUR_US, subscribers.limits)
+    edge.depends("limiter", lambda: limiter.seeded)
+    grants = LocalGrants(limiter, boot_us)
+    prices = Prices(settings.price_version, settings.prices)
+    sending = Sending(
+        egress=egress,
+        grants=grants,
+        ledger=ledger,
+        budgets=budgets,
+        prices=prices,
+        credentials=credentials,
+        clock=clock,
+    )
+    recording = Recording(
+        owner=owner, clock_name=boot_clock(), services=settings.services, clock=clock, ledger=ledger, sending=sending,
+        idempotency=idempotency, budgets=budgets, prices=prices, refusals=_granting(REFUSED_MOST),
+        counts=Counts(edge.metrics), log=log,
+    )  # fmt: skip
+    stack.push_async_callback(_flush_all, recording)
+    tasks.keep(_flush(recording))
+    tasks.keep(_sweep(limiter, recording.refusals))
+    tasks.keep(_add_founder(subscribers, settings.founder_hourly_limit))
+    tasks.keep(adoption.adopt_now_and_then(ADOPT_S))
+    tasks.keep(seed_local(limiter, database, adoption.adopt, window_us=HOUR_US, clock=boot_clock(), now_us=boot_us))
+    proxy = Proxy(
+        edge=edge, settings=settings, subscribers=subscribers, credentials=credentials, idempotency=idempotency,
+        bodies=Bodies(), sending=sending, recording=recording, spawn=tasks.spawn,
+    )  # fmt: skip
+    return [route.post("/proxy/{subscriber_id}/{service}", proxy.proxy)]
+
+
+@asynccontextmanager
+async def _journal(folder: Path, owner: str, size: int) -> AsyncIterator[Journal]:
+    """Hold a journal of this process alone; one in which nothing is left goes at the end."""
+    path = folder / f"{owner.rpartition(':')[2]}{SUFFIX}"
+
+    def opened() -> Journal:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open_journal(path, owner=owner, size=size)
+
+    try:
+        journal = await asyncio.to_thread(opened)
+    except (JournalError, OSError) as error:
+        raise StartupError(f"the gateway's journal cannot be kept: {error}") from None
+    with journal:
+        yield journal
+        if not journal.used_bytes:
+            with suppress(JournalError):
+                await asyncio.to_thread(journal.remove)
+
+
+def _way_out(settings: GatewaySettings) -> AbstractAsyncContextManager[Egress]:
+    stage = settings.rehearsal
+    if stage is None:
+        return open_egress(Resolver())
+    tls = None if stage.authority is None else ssl.create_default_context(cafile=stage.authority)
+    return open_egress(Resolver(stage.dns, stage.networks), tls=tls, port=stage.port)
+
+
+def _granting(limit: int) -> Limiter:
+    limiter = Limiter(limit, HOUR_US)
+    limiter.finish_seeding()
+    return limiter
+
+
+async def _sweep(*limiters: Limiter) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        for limiter in limiters:
+            limiter.sweep(boot_us(), SWEPT)
+
+
+async def _flush(recording: Recording) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        with suppress(EdgeError):
+            await recording.flush()
+
+
+async def _flush_all(recording: Recording) -> None:
+    with suppress(EdgeError):
+        await recording.flush(everything=True)
+
+
+async def _add_founder(subscribers: Subscribers, hourly_limit: int | None) -> None:
+    while True:
+        with suppress(EdgeError):
+            return await subscribers.add_founder(hourly_limit)
+        await asyncio.sleep(FOUNDER_S)

@@ -112,7 +112,7 @@ Budgeted = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 class GatewaySettings(BaseModel):
     """Where subscribers may call, how often and at what price, and how long that is remembered.
 
-    `credential_keys` seal what is kept of their secrets; `journal_bytes` are for rows that PostgreSQL does not take now.
+    `credential_keys` seal what is kept of their secrets; `journal_bytes` hold rows while PostgreSQL is away.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
