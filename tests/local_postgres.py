@@ -10,7 +10,7 @@ from sovren_edge.local.postgres import run_postgres
 
 @asynccontextmanager
 async def temporary_postgres() -> AsyncIterator[str]:
-    """Run a server and yield its URL; its data are gone afterwards."""
+    """Run a server and yield its URL; its data are gone afterwards, so it takes no care of them."""
     with tempfile.TemporaryDirectory(prefix="pg-") as directory:
-        async with run_postgres(Path(directory), 5432) as postgres:
+        async with run_postgres(Path(directory), 5432, fsync="off", full_page_writes="off") as postgres:
             yield postgres.url

@@ -7,7 +7,7 @@ back, the row is settled, the idempotency key is told. Must not know how any of 
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from sovren_edge.gateway.call import Call
 from sovren_edge.gateway.credential_store import Purpose
 from sovren_edge.gateway.credentials import Credentials
 from sovren_edge.gateway.idempotency import Begun, Idempotency
+from sovren_edge.gateway.limiter import Quota
 from sovren_edge.gateway.order import Order, read_destination, read_order
 from sovren_edge.gateway.policy import Denial
 from sovren_edge.gateway.recording import Recording
@@ -58,7 +59,8 @@ class Proxy:
                 raise
             failure = self.recording.refusal(call, error)
             call.failed(failure)
-            response = own_answer(failure, call.record.request_id, call.quota, self.sending.grants.now_us())
+            quota = await self._quota(call)
+            response = own_answer(failure, call.record.request_id, quota, self.sending.grants.now_us())
         finally:
             # A caller that leaves cancels this, and what must be done is done all the same.
             finishing = self._finishing(call)
@@ -77,6 +79,13 @@ class Proxy:
         if order.key is not None and (replay := await self._begin(call, order, order.key)):
             return replay
         return await self.sending.send(call, order, request)
+
+    async def _quota(self, call: Call) -> Quota | None:
+        """Return what a refused subscriber has used, if that is known; a flood of refusals asks nobody."""
+        if call.quota is None and call.subscriber and not call.counted_only:
+            with suppress(EdgeError):
+                return await self.sending.grants.look(call.subscriber)
+        return call.quota
 
     async def _admit(self, call: Call, subscriber: str, request: Request) -> None:
         identity = await self.edge.authenticate(request)

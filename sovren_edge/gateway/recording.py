@@ -25,7 +25,7 @@ from sovren_edge.gateway.prices import Prices
 from sovren_edge.gateway.record import Record
 from sovren_edge.gateway.refusals import refused_too_often
 from sovren_edge.gateway.request_ids import RANDOM_BYTES, make_request_id
-from sovren_edge.gateway.rows import RequestRow
+from sovren_edge.gateway.rows import Decision, RequestRow
 from sovren_edge.gateway.sending import Sending
 from sovren_edge.handler import Clock
 
@@ -121,7 +121,7 @@ class Recording:
 
     def _last_row(self, call: Call) -> RequestRow:
         call.record.row = replace(call.record.row, bytes_in=len(call.body), idempotent_replay=call.replayed)
-        decision = "settled" if call.record.reserved or call.replayed else "refused"
+        decision: Decision = "settled" if call.record.reserved or call.replayed else "refused"
         return call.record.ended(decision, call.status, call.reason, bytes_out=call.bytes_out, now=self.clock.now())
 
     async def _tell_key(self, call: Call) -> None:

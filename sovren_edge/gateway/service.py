@@ -20,9 +20,10 @@ from sovren_edge.gateway.clocks import boot_clock, boot_us
 from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.credentials import open_credentials
 from sovren_edge.gateway.egress import Egress, open_egress
+from sovren_edge.gateway.frames import JournalError
 from sovren_edge.gateway.grants import LocalGrants
 from sovren_edge.gateway.idempotency import open_idempotency
-from sovren_edge.gateway.journal import SUFFIX, Journal, JournalError, open_journal
+from sovren_edge.gateway.journal import SUFFIX, Journal, open_journal
 from sovren_edge.gateway.ledger import open_ledger
 from sovren_edge.gateway.limiter import Limiter
 from sovren_edge.gateway.owners import open_owners

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -60,16 +60,17 @@ class _Layout:
 
 
 @asynccontextmanager
-async def run_postgres(state_dir: Path, port: int) -> AsyncIterator[LocalPostgres]:
+async def run_postgres(state_dir: Path, port: int, **settings: str) -> AsyncIterator[LocalPostgres]:
     """Run the server over `state_dir`/postgres until the block ends; `port` is only in its socket's name.
 
-    It is ready when the block is entered. Raises StartupError with what is wrong and what to do.
+    It is ready when the block is entered. `settings` are PostgreSQL's own, beside ours. Raises StartupError with what is
+    wrong and what to do.
     """
     try:
         layout = await _prepare(state_dir, port)
     except OSError as error:
         raise StartupError(f"cannot prepare PostgreSQL's files in {state_dir}: {error}") from error
-    command = layout.command("postgres", "-D", str(layout.data), "-p", str(port), *_settings(layout))
+    command = layout.command("postgres", "-D", str(layout.data), "-p", str(port), *_settings(layout, settings))
     async with open_child(command, layout.log, _environment(), signal.SIGINT) as process:
         await _until_ready(process, layout)
         yield LocalPostgres(_url(str(layout.sockets), str(port)), process)
@@ -113,13 +114,14 @@ def _make_home(state_dir: Path) -> Path:
     return home
 
 
-def _settings(layout: _Layout) -> tuple[str, ...]:
+def _settings(layout: _Layout, others: Mapping[str, str]) -> tuple[str, ...]:
     pairs = {
         "listen_addresses": "",
         "unix_socket_directories": str(layout.sockets),
         "unix_socket_permissions": "0700",
         "timezone": "UTC",
         "log_timezone": "UTC",
+        **others,
     }
     return tuple(part for name, value in pairs.items() for part in ("-c", f"{name}={value}"))
 

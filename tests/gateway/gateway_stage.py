@@ -1,10 +1,11 @@
 """The whole gateway on a port of loopback, before a TLS server that a test writes, with a real database."""
 
+import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from pathlib import Path
 
 import aiohttp
@@ -12,14 +13,16 @@ import orjson
 import structlog
 import trustme
 from aiohttp import web
+from harness import eventually
 from pydantic import SecretStr
 from structlog.testing import CapturingLogger
 
 from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier, make_token
 from sovren_edge.gateway.service import Gateway
-from sovren_edge.gateway.settings import GatewaySettings, RehearsalSettings, ServiceSettings
+from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Clock, Edge, Metrics
 from sovren_edge.handler.application import build_application
+from sovren_edge.secret import SecretSource
 from sovren_edge.store.connection import Row
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.history import History
@@ -31,12 +34,13 @@ from tests.name_server import Names, name_server
 GATEWAY = [History("gateway", "sovren_edge.gateway.migrations")]
 DATABASE = DatabaseSettings()
 AUTH = AuthSettings(key=SecretStr("x" * 32))
-LOOPBACK = ip_network("127.0.0.0/8")
-KEYS = SecretStr("one:" + "A" * 43 + "=")
+
+POLL_S = 0.01
+KEYS = "one:" + "A" * 43 + "="
 SERVICES = {
-    "example": ServiceSettings(hosts=("example.com",)),
-    "closed": ServiceSettings(hosts=("www.example.com",), credential="required"),
-    "trial": ServiceSettings(hosts=("example.org",), mode="report"),
+    "example": {"hosts": ["example.com"]},
+    "closed": {"hosts": ["www.example.com"], "credential": "required"},
+    "trial": {"hosts": ["example.org"], "mode": "report"},
 }
 
 
@@ -99,20 +103,26 @@ class Front:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         given |= {} if bearer is None else {"Authorization": f"Bearer {bearer or token()}"}
         url = aiohttp.client.URL(f"{self.base}{path}", encoded=True)
-        async with self.http.request(method, url, data=body or None, headers=given, allow_redirects=False) as answer:
+        async with self.http.request(
+            method, url, data=io.BytesIO(body) if body else None, headers=given, allow_redirects=False
+        ) as answer:
             return Told(answer.status, answer.headers.copy(), await answer.read())
 
-    async def rows(self, where: str = "true") -> list[Row]:
-        """Return what the ledger has, in order."""
+    async def rows(self, where: str = "true", *, settled: bool = True) -> list[Row]:
+        """Return what the ledger has, in order; a caller has its answer a moment before its row is settled."""
+        open_rows = "SELECT count(*) FROM api_requests WHERE settled_at IS NULL"
+        while settled and await self.database.fetchval(open_rows):  # noqa: ASYNC110 - a row has no event
+            await asyncio.sleep(POLL_S)
         query = f"SELECT * FROM api_requests WHERE {where} ORDER BY request_id"  # noqa: S608 - a test's own words
         return await self.database.fetch(query)
 
 
 def settings_of(upstream: Upstream, names: Names, authority: Path, **others: object) -> GatewaySettings:
     """Return settings that lead to an upstream on loopback."""
-    stage = RehearsalSettings(dns=names.server, networks=(LOOPBACK,), authority=authority, port=upstream.port)
-    given = {"services": SERVICES, "rehearsal": stage, "credential_keys": KEYS, "journal_bytes": 1 << 20, **others}
-    return GatewaySettings.model_validate(given)
+    stage = {"dns": names.server, "networks": ["127.0.0.0/8"], "authority": str(authority), "port": upstream.port}
+    told = {"services": SERVICES, "rehearsal": stage, "credential_keys": "env:KEYS", "journal_bytes": 1 << 20}
+    secrets = {"secrets": SecretSource({"KEYS": KEYS})}
+    return GatewaySettings.model_validate_json(orjson.dumps(told | others), context=secrets)
 
 
 @asynccontextmanager
@@ -159,6 +169,9 @@ async def open_front(
             await site.start()
             try:
                 port = runner.addresses[0][1]
+                await eventually(lambda: all(ready() for ready in edge.checks.values()))
+                while not await database.fetchval("SELECT true FROM subscribers"):  # noqa: ASYNC110 - a row has no event
+                    await asyncio.sleep(POLL_S)
                 yield Front(f"http://127.0.0.1:{port}", http, upstream, names, database, log, edge.metrics)
             finally:
                 await runner.cleanup()

@@ -10,21 +10,12 @@ from harness import eventually
 
 from tests.gateway.gateway_stage import Front, open_front, token
 from tests.gateway.tls_upstream import HOST, OTHER, Call, answer_ok
-from tests.local_postgres import temporary_postgres
-
-
-@pytest.fixture(scope="module")
-async def database_url() -> AsyncIterator[str]:
-    """Run one server for all tests of this module."""
-    async with temporary_postgres() as url:
-        yield url
 
 
 @pytest.fixture
 async def front(authority: trustme.CA, database_url: str, tmp_path: Path) -> AsyncIterator[Front]:
     """Run a gateway whose founder may send five requests an hour."""
     async with open_front(authority, database_url, tmp_path, hourly_limit=5) as front:
-        await front.database.execute("TRUNCATE api_requests, api_costs")
         yield front
 
 
@@ -60,14 +51,15 @@ async def test_a_request_is_sent_and_its_answer_comes_back(front: Front) -> None
         X_Upstream_Trace="t",
         Cookie="c=d",
     )
-    assert (told.status, told.body, told.headers["X-Theirs"]) == (201, b"answer", "yes")
+    assert (told.status, told.body) == (201, b"answer")
+    assert told.headers["X-Theirs"] == "yes"
     assert "Set-Cookie" not in told.headers
     assert told.headers["Proxy-Status"] == "sovren-edge;received-status=201"
     assert told.headers["X-Gateway-RateLimit-Remaining"] == "4"
     (call,) = front.upstream.calls
     assert (call.line, bodies) == ("POST /api/x?q=a%20b&sig=%2F+ HTTP/1.1", [b'{"a":1}'])
     names = {name.lower() for name, _ in call.fields}
-    assert names == {"host", "user-agent", "content-type", "content-length", "trace"}
+    assert names == {"host", "user-agent", "accept", "content-type", "content-length", "trace"}
     (row,) = await front.rows()
     assert str(row["request_id"]) == told.headers["X-Gateway-Request-Id"]
     assert (row["decision"], row["status"], row["upstream_status"], row["attempts"]) == ("settled", 201, 201, 1)
@@ -84,7 +76,7 @@ async def test_the_row_is_durable_before_anything_is_sent(front: Front) -> None:
     seen: list[str] = []
 
     async def script(call: Call) -> None:
-        seen.extend(row["decision"] for row in await front.rows())
+        seen.extend(row["decision"] for row in await front.rows(settled=False))
         await answer_ok(call)
 
     front.upstream.script = script
@@ -182,9 +174,8 @@ async def test_what_never_reached_upstream_is_given_back(front: Front) -> None:
     told = await front.call()
     assert (told.status, told.reason) == (403, "ip_prohibited")
     assert "10.0.0.1" not in told.body.decode()
-    front.names.records = {("example.net", "A"): ["127.0.0.1"]}
-    told = await front.call()
-    assert (told.status, told.reason) == (502, "destination_not_found")
+    told = await front.call("https://nowhere.example.com/")
+    assert (told.status, told.reason) == (502, "dns_error")
     front.names.records = {(HOST, "A"): ["127.0.0.2"]}
     told = await front.call()
     assert (told.status, told.reason) == (502, "connection_refused")

@@ -1,43 +1,14 @@
-"""One server for all tests of the store, and an empty database for each."""
+"""Histories of migrations that a test writes."""
 
 import importlib
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import asyncpg
 import pytest
-import pytest_asyncio
 
 from sovren_edge.store.history import History
-from tests.local_postgres import temporary_postgres
 
 MakeHistory = Callable[[str, Mapping[str, str]], History]
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres() -> AsyncIterator[str]:
-    """Yield the server's URL."""
-    async with temporary_postgres() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def numbers() -> Iterator[int]:
-    """Return numbers for what must have a name of its own."""
-    return itertools.count(1)
-
-
-@pytest.fixture
-async def database_url(postgres: str, numbers: Iterator[int]) -> str:
-    """Return the URL of an empty database."""
-    name = f"test_{next(numbers)}"
-    connection = await asyncpg.connect(postgres)
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-    finally:
-        await connection.close()
-    return postgres.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture

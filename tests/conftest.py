@@ -1,0 +1,35 @@
+"""One PostgreSQL for all tests that need no server of their own, and an empty database for each of them."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.local_postgres import temporary_postgres
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[str]:
+    """Yield the server's URL."""
+    async with temporary_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    """Return numbers for what must have a name of its own."""
+    return itertools.count(1)
+
+
+@pytest.fixture
+async def database_url(postgres: str, numbers: Iterator[int]) -> str:
+    """Return the URL of an empty database."""
+    name = f"test_{next(numbers)}"
+    connection = await asyncpg.connect(postgres)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    return postgres.replace("/postgres?", f"/{name}?")
