@@ -3,10 +3,10 @@
 Must not know pools, schemas or migrations.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from http import HTTPStatus
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import asyncpg
 
@@ -49,7 +49,15 @@ class Connection(Protocol):
         """Run a statement, or without parameters several, and return the command's tag."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[None]:
+    def cursor(
+        self, query: str, *parameters: object, prefetch: int = 50, timeout: float | None = None
+    ) -> AsyncIterable[Row]:
+        """Return rows as they are asked for, within a transaction; so many at a time, each time within `timeout`."""
+        ...
+
+    def transaction(
+        self, *, isolation: Literal["repeatable_read"] | None = None, readonly: bool = False
+    ) -> AbstractAsyncContextManager[None]:
         """Return a block that commits at its end, and rolls back on an exception."""
         ...
 

@@ -46,6 +46,12 @@ class Database:
         async with self.acquire() as connection, connection.transaction():
             yield connection
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """Hold one connection within a transaction that only reads, and sees all as it stood at one moment."""
+        async with self.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+
     async def fetch(self, query: str, *parameters: object) -> list[Row]:
         """Return all rows of a query."""
         async with self.acquire() as connection:
