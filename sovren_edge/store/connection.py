@@ -94,7 +94,7 @@ def connected(connection: Connection) -> Iterator[None]:
     """Map the loss of this connection, and time-outs, to `database_unavailable`; other exceptions pass unchanged."""
     try:
         yield
-    except (TimeoutError, *_ENDED) as error:
+    except (TimeoutError, asyncpg.LockNotAvailableError, *_ENDED) as error:
         raise unavailable() from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if _is_lost(connection):
