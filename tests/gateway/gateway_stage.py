@@ -28,7 +28,7 @@ from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.history import History
 from sovren_edge.store.migrations import migrate
 from sovren_edge.store.settings import DatabaseSettings
-from tests.gateway.tls_upstream import HOST, OTHER, Upstream, serving
+from tests.gateway.tls_upstream import HOST, OTHER, Call, Script, Upstream, serving
 from tests.name_server import Names, name_server
 
 GATEWAY = [History("gateway", "sovren_edge.gateway.migrations")]
@@ -47,6 +47,22 @@ SERVICES = {
 def token(subject: str = "founder", scope: str = "") -> str:
     """Return a token that names somebody."""
     return make_token(AUTH, subject=subject, scope=scope, ttl_s=60, now=time.time())
+
+
+def saying(raw: bytes) -> Script:
+    """Return a script that answers with these bytes and keeps the connection."""
+
+    async def script(call: Call) -> None:
+        await call.body()
+        call.writer.write(raw)
+
+    return script
+
+
+def sized(status: str, body: bytes, *fields: str) -> bytes:
+    """Return an answer."""
+    head = "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields, "", ""])
+    return head.encode() + body
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import trustme
 from harness import eventually
 
-from tests.gateway.gateway_stage import Front, open_front, token
+from tests.gateway.gateway_stage import Front, open_front, saying, sized, token
 from tests.gateway.tls_upstream import HOST, OTHER, Call, answer_ok
 
 
@@ -17,22 +17,6 @@ async def front(authority: trustme.CA, database_url: str, tmp_path: Path) -> Asy
     """Run a gateway whose founder may send five requests an hour."""
     async with open_front(authority, database_url, tmp_path, hourly_limit=5) as front:
         yield front
-
-
-def saying(raw: bytes) -> "object":
-    """Return a script that answers with these bytes and keeps the connection."""
-
-    async def script(call: Call) -> None:
-        await call.body()
-        call.writer.write(raw)
-
-    return script
-
-
-def sized(status: str, body: bytes, *fields: str) -> bytes:
-    """Return an answer."""
-    head = "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields, "", ""])
-    return head.encode() + body
 
 
 async def test_a_request_is_sent_and_its_answer_comes_back(front: Front) -> None:
@@ -234,7 +218,7 @@ async def test_whoever_asks_for_it_is_tried_again(front: Front) -> None:
     assert (told.status, told.body, told.headers["X-Gateway-RateLimit-Remaining"]) == (200, b"ok", "3")
     (row,) = await front.rows()
     assert (row["attempts"], len(row["granted_us"]), row["status"]) == (2, 2, 200)
-    front.upstream.script = saying(sized("503 Busy", b"no"))  # type: ignore[assignment]
+    front.upstream.script = saying(sized("503 Busy", b"no"))
     told = await front.call(X_Upstream_Method="GET", X_Gateway_Retry="1")
     assert (told.status, told.body) == (503, b"no")
     assert told.headers["Proxy-Status"] == "sovren-edge;received-status=503"
@@ -242,7 +226,7 @@ async def test_whoever_asks_for_it_is_tried_again(front: Front) -> None:
 
 async def test_a_retry_without_a_grant_is_none(front: Front) -> None:
     """The answer that is there is passed on."""
-    front.upstream.script = saying(sized("503 Busy", b"no"))  # type: ignore[assignment]
+    front.upstream.script = saying(sized("503 Busy", b"no"))
     for _ in range(2):
         await front.call(X_Upstream_Method="GET", X_Gateway_Retry="1")
     told = await front.call(X_Upstream_Method="GET", X_Gateway_Retry="2")
@@ -252,19 +236,19 @@ async def test_a_retry_without_a_grant_is_none(front: Front) -> None:
 
 async def test_redirects_and_heads_are_handed_back(front: Front) -> None:
     """Nothing is followed; a HEAD's length is told beside, for the answer here is to a POST."""
-    front.upstream.script = saying(sized("302 Found", b"", "Location: http://127.0.0.1/secret"))  # type: ignore[assignment]
+    front.upstream.script = saying(sized("302 Found", b"", "Location: http://127.0.0.1/secret"))
     told = await front.call()
     assert (told.status, told.headers["Location"]) == (302, "http://127.0.0.1/secret")
-    front.upstream.script = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")  # type: ignore[assignment]
+    front.upstream.script = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n")
     told = await front.call(X_Upstream_Method="HEAD")
     assert (told.status, told.body, told.headers["X-Gateway-Content-Length"]) == (200, b"", "1234")
-    front.upstream.script = saying(b"HTTP/1.1 204 No Content\r\n\r\n")  # type: ignore[assignment]
+    front.upstream.script = saying(b"HTTP/1.1 204 No Content\r\n\r\n")
     assert (await front.call()).status == 204
 
 
 async def test_upstreams_own_limits_pass_beside_ours(front: Front) -> None:
     """Under their own names, unchanged."""
-    front.upstream.script = saying(sized("200 OK", b"", "RateLimit: x;r=7", "X-RateLimit-Limit: 9"))  # type: ignore[assignment]
+    front.upstream.script = saying(sized("200 OK", b"", "RateLimit: x;r=7", "X-RateLimit-Limit: 9"))
     told = await front.call()
     assert (told.headers["RateLimit"], told.headers["X-RateLimit-Limit"]) == ("x;r=7", "9")
     assert told.headers["X-Gateway-RateLimit-Limit"] == "5"
