@@ -71,7 +71,7 @@ def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int,
     """Open a node's ports, or all of them here, until a signal."""
     refuse_both(node, local=local)
     state_dir = find_state_dir(state_dir, local=local)
-    config = load_whole(path, state_dir, local=local)
+    config = load_whole(path, state_dir, local=local, node=node)
     plan = make_plan(config, node, local=local, port_offset=port_offset)
     sys.exit(run(plan, config, state_dir=state_dir, port_offset=port_offset))
 
@@ -84,7 +84,7 @@ def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int,
 def check(path: Path | None, node: str | None, *, local: bool, state_dir: Path | None) -> None:
     """Judge the configuration; report every fault at once."""
     refuse_both(node, local=local)
-    config = load_whole(path, find_state_dir(state_dir, local=local), local=local)
+    config = load_whole(path, find_state_dir(state_dir, local=local), local=local, node=node)
     if node is not None or local:
         load_certificates(make_plan(config, node, local=local).listeners)
     click.echo(f"{find_config(path)} is sound: {_summary(config)}")

@@ -56,10 +56,10 @@ def find_state_dir(told: Path | None, *, local: bool) -> Path:
     return (told or Path(".state" if local else "/var/lib/sovren-edge")).absolute()
 
 
-def load_whole(path: Path | None, state_dir: Path, *, local: bool) -> Config:
+def load_whole(path: Path | None, state_dir: Path, *, local: bool, node: str | None = None) -> Config:
     """Read a configuration with its secrets and handlers; with `local`, missing secrets are made."""
     secrets = SecretSource(os.environ, state_dir / "secrets" if local else None)
-    return load_config(find_config(path), secrets=secrets, local=local)
+    return load_config(find_config(path), secrets=secrets, local=local, node=node)
 
 
 def load_map(path: Path | None, *, local: bool) -> Config:

@@ -33,15 +33,17 @@ LOCAL_CREDENTIAL_KEYS = "env:SOVREN_EDGE_CREDENTIAL_KEYS"
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False) -> Config:
+def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False, node: str | None = None) -> Config:
     """Read and judge a file; ConfigurationError carries every fault.
 
     Without `secrets` the file is read for its map alone: neither secrets nor handlers are looked up. With `local`
-    the database and all keys are ours, and every listener is bound to loopback.
+    the database and all keys are ours, and every listener is bound to loopback. A `node` that only balances needs
+    neither, and they are passed over.
     """
     raw = with_absolute_paths(_parse(path), path.parent)
-    if local or secrets is None:
-        raw = _with_ours(raw, keys=secrets is not None)
+    lean = local or secrets is None or _only_balances(draw(raw), node)
+    if lean:
+        raw = _with_ours(raw, keys=local and secrets is not None)
     sketch = draw(raw)
     handlers, handler_faults = _judge_handlers(sketch, secrets, local=local) if secrets else ({}, [])
     file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
@@ -52,12 +54,17 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
             *listener_faults(sketch, bind),
             *pool_faults(sketch),
             *handler_faults,
-            *_lacking(sketch, secrets, local=local),
+            *(() if lean else gateway_faults(sketch)),
         ],
     )
     if faults or file is None:
         raise ConfigurationError(str(path), faults)
     return Config.model_validate({**dict(file), "handlers": handlers})
+
+
+def _only_balances(sketch: Sketch, node: str | None) -> bool:
+    """Whether none of a node's listeners keeps tables or knows its callers."""
+    return node is not None and all(one.kind in {"balance", "status"} for one in sketch.opened if one.node == node)
 
 
 def load_auth(path: Path, secrets: SecretSource, *, local: bool) -> AuthSettings:
@@ -108,11 +115,6 @@ def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tu
                 faults += [*own_faults, *_database_faults(door, found, has_database=local or sketch.database)]
                 handlers |= {door.name: handler} if handler is not None else {}
     return handlers, faults
-
-
-def _lacking(sketch: Sketch, secrets: SecretSource | None, *, local: bool) -> Iterator[Fault]:
-    """Yield what the gateway lacks, where it would be opened by what the file says: --local brings both."""
-    return iter(()) if local or secrets is None else gateway_faults(sketch)
 
 
 def _database_faults(door: ListenerSketch, handler: type[Handler], *, has_database: bool) -> Iterator[Fault]:

@@ -63,8 +63,8 @@ class _Layout:
 async def run_postgres(state_dir: Path, port: int, **settings: str) -> AsyncIterator[LocalPostgres]:
     """Run the server over `state_dir`/postgres until the block ends; `port` is only in its socket's name.
 
-    It is ready when the block is entered. `settings` are PostgreSQL's own, beside ours. Raises StartupError with what is
-    wrong and what to do.
+    It is ready when the block is entered. `settings` are PostgreSQL's own, beside ours. Raises StartupError with
+    what is wrong and what to do.
     """
     try:
         layout = await _prepare(state_dir, port)

@@ -92,7 +92,7 @@ def test_a_named_configuration_must_exist(call: Call, tmp_path: Path) -> None:
 
 def test_a_clone_is_its_own_configuration(call: Call) -> None:
     """Where the current directory has none."""
-    result = call("check")
+    result = call("check", "--node", "g374")
     assert result.exit_code == 0
     assert str(Path(sovren_edge.__file__).parents[1] / "config.toml") in result.stdout
 
@@ -161,5 +161,7 @@ def test_migrate_tells_that_the_database_is_away(call: Call, monkeypatch: pytest
 def test_the_installed_program(tmp_path: Path) -> None:
     """Its entry point, in a process of its own."""
     program = Path(sys.executable).with_name("sovren-edge")
-    done = subprocess.run([program, "check"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        [program, "check", "--node", "g374"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
+    )
     assert "is sound" in done.stdout

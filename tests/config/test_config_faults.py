@@ -104,7 +104,8 @@ listeners.three.auth: nothing | "none", since no listener can authenticate yet \
 | it would be open on 0.0.0.0: say auth = "none" if the networks in allow may call it unauthenticated
 listeners.four.auth: nothing | "none", since no listener can authenticate yet \
 | it would be open on 0.0.0.0: say auth = "none" if the networks in allow may call it unauthenticated
-listeners.five.planned: false | true | this version has no gateway to open
+database.url: nothing | a secret, as in env:NAME or file:PATH | listeners.five keeps tables
+auth.key: nothing | a secret, as in env:NAME or file:PATH, or jwks_url | listeners.five knows its callers by tokens
 listeners.two.pool: "cc" | a pool: a, b, c, d or e | did you mean c?
 pools.b.tiers.1: "zz" | a pool: a, b, c, d or e |
 pools.c.endpoints.0: "g376:80" | host:port or node:port | unknown node g376; did you mean g374?

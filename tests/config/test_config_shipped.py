@@ -4,8 +4,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
+from sovren_edge.config.fault import ConfigurationError
 from sovren_edge.config.load import load_config
 from sovren_edge.config.model import PRIVATE, Config, EdgeSettings
 from sovren_edge.config.plan import Plan, make_plan
@@ -26,7 +27,7 @@ MAP = [
     (8202, "g367", "balance", "tts-master", True),
     (8000, "g374", "balance", "voila", True),
     (8097, "g367", "status", "monitoring-metrics", True),
-    (8300, "g367", "gateway", "api-gateway", False),
+    (8300, "g367", "gateway", "api-gateway", True),
     (8250, "g367", "handler", "executives", False),
     (8350, "g374", "handler", "", False),
     (8400, "g367", "handler", "subscribers", False),
@@ -52,10 +53,25 @@ UPSTREAMS = [
 ]
 
 
+ENVIRONMENT = {
+    "SOVREN_EDGE_DATABASE_URL": "postgresql://localhost/sovren",
+    "SOVREN_EDGE_TOKEN_KEY": "x" * 32,
+    "SOVREN_EDGE_CREDENTIAL_KEYS": f"one:{'A' * 43}=",
+}
+
+
 @pytest.fixture
 def config() -> Config:
-    """Return the shipped configuration, read in an empty environment."""
-    return load_config(SHIPPED, secrets=SecretSource({}))
+    """Return the shipped configuration, read with its secrets."""
+    return load_config(SHIPPED, secrets=SecretSource(ENVIRONMENT))
+
+
+def test_a_node_that_only_balances_needs_no_secret() -> None:
+    """The telephony machine has neither the database's password nor the key of tokens."""
+    bare = load_config(SHIPPED, secrets=SecretSource({}), node="g374")
+    assert (bare.database.url, bare.auth.key, bare.gateway.credential_keys) == (None, None, None)
+    with pytest.raises(ConfigurationError, match="SOVREN_EDGE_TOKEN_KEY is not set"):
+        load_config(SHIPPED, secrets=SecretSource({}), node="g367")
 
 
 def _ports(plan: Plan) -> set[int]:
@@ -121,7 +137,7 @@ def test_listeners_admit_loopback_and_private_networks(config: Config) -> None:
         ("edge", EdgeSettings()),
         ("log", LogSettings()),
         ("relay", RelaySettings()),
-        ("database", DatabaseSettings()),
+        ("database", DatabaseSettings(url=SecretStr(ENVIRONMENT["SOVREN_EDGE_DATABASE_URL"]))),
     ],
 )
 def test_what_the_file_says_of_the_program_is_the_default(config: Config, table: str, defaults: BaseModel) -> None:
