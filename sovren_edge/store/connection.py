@@ -1,10 +1,10 @@
-"""Owns the typed face of a PostgreSQL connection, and what counts as a database that is away.
+"""Owns the typed face of a PostgreSQL connection, how a single one is made, and what counts as a database that is away.
 
-Must not know pools, schemas or migrations.
+Must not know pools, tables or migrations.
 """
 
-from collections.abc import AsyncIterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -78,6 +78,26 @@ def server_settings(schema: str) -> dict[str, str]:
 def quoted(identifier: str) -> str:
     """Return an identifier as SQL text."""
     return '"' + identifier.replace('"', '""') + '"'
+
+
+@asynccontextmanager
+async def connect(
+    url: str, schema: str, timeout_s: float, *, command_timeout_s: float | None = None, **session: str
+) -> AsyncIterator[Connection]:
+    """Hold a connection that is in no pool, with further settings of its session; raises EdgeError 503."""
+    with connecting():
+        connection = await asyncpg.connect(
+            url,
+            timeout=timeout_s,
+            command_timeout=command_timeout_s,
+            server_settings=server_settings(schema) | session,
+        )
+    try:
+        with connected(connection):
+            yield connection
+    finally:
+        with connecting():
+            await connection.close(timeout=timeout_s)
 
 
 @contextmanager

@@ -4,22 +4,29 @@ Must not know what is stored. A database that is away is no fault at the start: 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 
 import asyncpg
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.store.connection import Connection, Row, Value, connected, connecting, server_settings
+from sovren_edge.store.connection import Connection, Row, Value, connect, connected, connecting, server_settings
 from sovren_edge.store.settings import DatabaseSettings
+
+# Another machine that vanished is noticed by PostgreSQL within half a minute, and its locks are free.
+_KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
 
 
 class Database:
     """A pool of connections; every call raises EdgeError 503 `database_unavailable` while the database is away."""
 
-    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, timeout_s: float, session: Callable[[], AbstractAsyncContextManager[Connection]]
+    ) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._session = session
 
     async def ready(self) -> bool:
         """Whether the database answers."""
@@ -39,6 +46,10 @@ class Database:
         finally:
             with connecting():
                 await self._pool.release(connection, timeout=self._timeout_s)
+
+    def session(self) -> AbstractAsyncContextManager[Connection]:
+        """Hold a connection beside the pool, for what lasts as long as its session: exceptions are as of `acquire`."""
+        return self._session()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -76,19 +87,21 @@ class Database:
 @asynccontextmanager
 async def open_database(url: str, settings: DatabaseSettings) -> AsyncIterator[Database]:
     """Open a pool without connecting; sessions see the settings' schema alone."""
+    timeout_s = settings.timeout_s
+    session = partial(connect, url, settings.schema_name, timeout_s, command_timeout_s=timeout_s, **_KEEPALIVE)
     pool = asyncpg.create_pool(
         url,
         min_size=0,
         max_size=settings.connections,
-        timeout=settings.timeout_s,
-        command_timeout=settings.timeout_s,
+        timeout=timeout_s,
+        command_timeout=timeout_s,
         server_settings=server_settings(settings.schema_name),
     )
     await pool
     try:
-        yield Database(pool, settings.timeout_s)
+        yield Database(pool, timeout_s, session)
     finally:
         # A pool whose closing is interrupted drops its connections.
         with suppress(TimeoutError):
-            async with asyncio.timeout(settings.timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await pool.close()

@@ -4,13 +4,12 @@ Must not know any table but its own record, `migrations`. A migration names no s
 the same names elsewhere are out of its reach.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import asyncpg
 
 from sovren_edge.errors import StartupError
-from sovren_edge.store.connection import Connection, connected, connecting, quoted, server_settings
+from sovren_edge.store.connection import Connection, connect, quoted
 from sovren_edge.store.history import Applied, History, Migration, plan, read_migrations, unsuitable
 
 # Any number will do, as long as every version of this program uses the same.
@@ -37,7 +36,7 @@ async def migrate(url: str, schema: str, histories: Sequence[History]) -> list[s
     """
     known = {history.name: read_migrations(history.package) for history in histories}
     done: list[str] = []
-    async with _connect(url, schema) as connection:
+    async with connect(url, schema, _CONNECT_TIMEOUT_S) as connection:
         for name, migrations in known.items():
             while (migration := await _apply_next(connection, schema, name, migrations)) is not None:
                 done.append(f"{name}/{migration.file}")
@@ -50,21 +49,10 @@ async def check(url: str, schema: str, histories: Sequence[History]) -> list[str
     Raises EdgeError 503 if the database is away.
     """
     known = {history.name: read_migrations(history.package) for history in histories}
-    async with _connect(url, schema) as connection:
+    async with connect(url, schema, _CONNECT_TIMEOUT_S) as connection:
         recorded = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{quoted(schema)}.migrations")
         applied = {name: await _applied(connection, name) if recorded else [] for name in known}
     return [fault for name, migrations in known.items() for fault in unsuitable(name, migrations, applied[name])]
-
-
-@asynccontextmanager
-async def _connect(url: str, schema: str) -> AsyncIterator[Connection]:
-    with connecting():
-        connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=server_settings(schema))
-    try:
-        with connected(connection):
-            yield connection
-    finally:
-        await connection.close(timeout=_CONNECT_TIMEOUT_S)
 
 
 async def _apply_next(
