@@ -3,11 +3,10 @@
 import itertools
 from collections.abc import AsyncIterator, Iterator
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.local_postgres import temporary_postgres
+from tests.local_postgres import make_database, temporary_postgres
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -26,10 +25,4 @@ def numbers() -> Iterator[int]:
 @pytest.fixture
 async def database_url(postgres: str, numbers: Iterator[int]) -> str:
     """Return the URL of an empty database."""
-    name = f"test_{next(numbers)}"
-    connection = await asyncpg.connect(postgres)
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-    finally:
-        await connection.close()
-    return postgres.replace("/postgres?", f"/{name}?")
+    return await make_database(postgres, f"test_{next(numbers)}")

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
+
 from sovren_edge.local.postgres import run_postgres
 
 
@@ -14,3 +16,13 @@ async def temporary_postgres() -> AsyncIterator[str]:
     with tempfile.TemporaryDirectory(prefix="pg-") as directory:
         async with run_postgres(Path(directory), 5432, fsync="off", full_page_writes="off") as postgres:
             yield postgres.url
+
+
+async def make_database(server: str, name: str, *, template: str = "template1") -> str:
+    """Make a database like another one, and return its URL."""
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    finally:
+        await connection.close()
+    return server.replace("/postgres?", f"/{name}?")

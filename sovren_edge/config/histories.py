@@ -4,9 +4,8 @@ Must not know what is in them, nor how they are applied.
 """
 
 from sovren_edge.config.model import Config, GatewayListener, HandlerListener
+from sovren_edge.gateway.migrations import HISTORY
 from sovren_edge.store.history import History
-
-GATEWAY = History("gateway", "sovren_edge.gateway.migrations")
 
 
 def histories_of(config: Config) -> list[History]:
@@ -18,4 +17,4 @@ def histories_of(config: Config) -> list[History]:
     }
     handlers = [History(name, package) for name, package in packages.items() if package is not None]
     gateway = any(isinstance(one, GatewayListener) and not one.planned for one in config.listeners.values())
-    return [GATEWAY, *handlers] if gateway else handlers
+    return [HISTORY, *handlers] if gateway else handlers

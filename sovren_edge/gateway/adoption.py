@@ -5,7 +5,6 @@ in hand, and a record that is brought twice changes nothing.
 """
 
 import asyncio
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -39,17 +38,22 @@ class Adoption:
         async with self._lock:
             self.complete = False
             paths = await asyncio.to_thread(leftovers, self._folder)
-            # All of them, so that each that cannot be used is found at the start.
-            self.complete = all([await self._replayed(path) for path in paths])
+            found = [await self._replayed(path) for path in paths]
+            for each in found:
+                if isinstance(each, JournalError):
+                    raise each
+            self.complete = all(found)
         return self.complete
 
-    async def _replayed(self, path: Path) -> bool:
+    async def _replayed(self, path: Path) -> bool | JournalError:
+        """Return whether a journal is gone, or why it cannot be used: the others are adopted all the same."""
         try:
-            # A new owner's name would only be needed for a file that has none: nobody's.
-            with await asyncio.to_thread(partial(open_journal, path, owner="", size=FIRST_FRAME + 1)) as journal:
+            with await _open(path) as journal:
                 await self._replay(journal)
         except (EdgeError, JournalInUseError):
             return False
+        except JournalError as error:
+            return error
         return True
 
     async def _replay(self, journal: Journal) -> None:
@@ -73,3 +77,16 @@ class Adoption:
                     told = str(error)
                     self._log.error("journal_not_adopted", why=told)
             await asyncio.sleep(interval_s)
+
+
+async def _open(path: Path) -> Journal:
+    """Open a journal in a thread; who is cancelled meanwhile leaves none behind that is locked."""
+    # A new owner's name would only be needed for a file that has none: nobody's.
+    opening = asyncio.ensure_future(asyncio.to_thread(open_journal, path, owner="", size=FIRST_FRAME + 1))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait({opening})
+        if opening.exception() is None:
+            opening.result().close()
+        raise

@@ -1,11 +1,11 @@
 """Owns who is alive: each gateway process is an owner, and its name stands in the rows that it has in hand.
 
 An owner registers in PostgreSQL, and holds a lock there for as long as its session lives. Every second it says whether
-all that it ever acknowledged is in PostgreSQL (it is clean), and at its end that there will be no more (it is closed).
+all that it ever acknowledged is in PostgreSQL (it is clean), and at its end that no more will come (it is closed).
 
-Being clean is dated by moments, not by times: numbers that PostgreSQL hands out in order. An owner takes a moment, looks
-at its journal afterwards, and if that is empty says with its next beat that it was clean since that moment. So whoever
-takes a moment `m`, and then reads that an owner was clean since a later one, knows that its journal was empty after `m`.
+Being clean is dated by moments, not by times: numbers that PostgreSQL hands out in order. An owner takes a moment,
+looks at its journal afterwards, and if that is empty says with its next beat that it was clean since then. So whoever
+takes a moment `m`, and reads that an owner was clean since a later one, knows that its journal was empty after `m`.
 
 An owner that vanished without an end is waited for, since its journal may hold rows; unless it has not been seen for a
 day. In return an owner that has not reached PostgreSQL for a day, or never, calls itself absent: it must not use a
@@ -71,9 +71,7 @@ def now_s() -> float:
 class Owners:
     """This process among the owners; made by `open_owners`."""
 
-    def __init__(
-        self, database: Database, name: str, clean: Callable[[], bool], log: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, database: Database, name: str, clean: Callable[[], bool], log: FilteringBoundLogger) -> None:
         self._database = database
         self.name = name
         self._clean = clean
@@ -146,7 +144,7 @@ async def open_owners(
 ) -> AsyncIterator[Owners]:
     """Be an owner until the block ends; PostgreSQL may be away at any time.
 
-    `clean` tells whether all rows that were ever acknowledged here are in PostgreSQL; when the block ends, no more come.
+    `clean` tells whether all rows that were ever acknowledged here are in PostgreSQL. No more come after the block.
     """
     owners = Owners(database, name, clean, log)
     async with asyncio.TaskGroup() as tasks:

@@ -1,28 +1,38 @@
-"""What tests of the gateway share: a database, an authority, a server that it vouches for, and the way to it."""
+"""What tests of the gateway share: its tables, an authority, a server that it vouches for, and the way to it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 import trustme
 
+from sovren_edge.gateway.migrations import HISTORY
 from sovren_edge.store.database import Database, open_database
-from tests.gateway.databases import SETTINGS, gateway_tables
+from sovren_edge.store.migrations import migrate
+from tests.gateway.databases import SETTINGS
 from tests.gateway.tls_upstream import HOST, OTHER, SHORT_S, Stage, staged
+from tests.local_postgres import make_database
+
+TEMPLATE = "gateway"
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def gateway_url() -> AsyncIterator[str]:
-    """Yield the URL of a server with the gateway's tables."""
-    async with gateway_tables() as url:
-        yield url
+async def gateway_server(postgres: str) -> str:
+    """Return the URL of a server that has a database with the gateway's tables, which nobody uses."""
+    await migrate(await make_database(postgres, TEMPLATE), SETTINGS.schema_name, [HISTORY])
+    return postgres
+
+
+@pytest.fixture
+async def gateway_url(gateway_server: str, numbers: Iterator[int]) -> str:
+    """Return the URL of a database of the test's own with the gateway's tables, empty."""
+    return await make_database(gateway_server, f"gateway_{next(numbers)}", template=TEMPLATE)
 
 
 @pytest.fixture
 async def database(gateway_url: str) -> AsyncIterator[Database]:
-    """Open it; what tests have stored before is gone."""
+    """Open it."""
     async with open_database(gateway_url, SETTINGS) as database:
-        await database.execute("TRUNCATE credentials, idempotency_keys, subscribers")
         yield database
 
 

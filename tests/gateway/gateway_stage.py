@@ -25,14 +25,10 @@ from sovren_edge.handler.application import build_application
 from sovren_edge.secret import SecretSource
 from sovren_edge.store.connection import Row
 from sovren_edge.store.database import Database, open_database
-from sovren_edge.store.history import History
-from sovren_edge.store.migrations import migrate
-from sovren_edge.store.settings import DatabaseSettings
+from tests.gateway.databases import SETTINGS
 from tests.gateway.tls_upstream import HOST, OTHER, Call, Script, Upstream, serving
 from tests.name_server import Names, name_server
 
-GATEWAY = [History("gateway", "sovren_edge.gateway.migrations")]
-DATABASE = DatabaseSettings()
 AUTH = AuthSettings(key=SecretStr("x" * 32))
 
 POLL_S = 0.01
@@ -150,11 +146,10 @@ async def open_front(
     authority.cert_pem.write_to_path(str(pem))
     log = CapturingLogger()
     bound = structlog.wrap_logger(log, processors=[])
-    await migrate(database_url, DATABASE.schema_name, GATEWAY)
     async with (
         name_server() as names,
         serving(Upstream(), authority.issue_cert(HOST, OTHER)) as upstream,
-        open_database(database_url, DATABASE) as database,
+        open_database(database_url, SETTINGS) as database,
         aiohttp.ClientSession() as http,
     ):
         names.records = {(HOST, "A"): ["127.0.0.1"], (OTHER, "A"): ["127.0.0.1"], ("example.org", "A"): ["127.0.0.1"]}

@@ -13,9 +13,9 @@ from tests.gateway.tls_upstream import HOST, OTHER, Call, answer_ok
 
 
 @pytest.fixture
-async def front(authority: trustme.CA, database_url: str, tmp_path: Path) -> AsyncIterator[Front]:
+async def front(authority: trustme.CA, gateway_url: str, tmp_path: Path) -> AsyncIterator[Front]:
     """Run a gateway whose founder may send five requests an hour."""
-    async with open_front(authority, database_url, tmp_path, hourly_limit=5) as front:
+    async with open_front(authority, gateway_url, tmp_path, hourly_limit=5) as front:
         yield front
 
 

@@ -17,9 +17,9 @@ STORE = CredentialStore(Sealer(read_keys(KEYS)))
 
 
 @pytest.fixture
-async def front(authority: trustme.CA, database_url: str, tmp_path: Path) -> AsyncIterator[Front]:
+async def front(authority: trustme.CA, gateway_url: str, tmp_path: Path) -> AsyncIterator[Front]:
     """Run a gateway."""
-    async with open_front(authority, database_url, tmp_path, hourly_limit=5) as front:
+    async with open_front(authority, gateway_url, tmp_path, hourly_limit=5) as front:
         yield front
 
 
