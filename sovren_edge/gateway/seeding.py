@@ -25,7 +25,7 @@ PAGE = 1000
 RETRY_S = 1.0
 
 _PAGE = """
-SELECT created_at, request_id, settled_at, subscriber_id, granted_us, clock FROM api_requests
+SELECT created_at, request_id, subscriber_id, granted_us, clock FROM api_requests
 WHERE created_at >= $1 AND (created_at, request_id) > ($1, $2) AND granted_us <> '{}'
 AND (clock <> $3 OR coalesce(granted_us[cardinality(granted_us)] > $4, true))
 ORDER BY created_at, request_id LIMIT $5
@@ -66,11 +66,8 @@ def seeds_of(row: Row, present: Present) -> Iterator[Seed]:
 
 def _latest_us(row: Row, present: Present) -> int:
     """Return the latest time at which a row's grants can have been made, at most the present."""
-    latest = row["created_at"] + LONGEST
-    if row["settled_at"] is not None:
-        latest = min(latest, row["settled_at"])
-    age = max(present.wall - latest, timedelta(0))
-    return present.now_us - age // timedelta(microseconds=1)
+    age: timedelta = present.wall - (row["created_at"] + LONGEST)
+    return present.now_us - max(age, timedelta(0)) // timedelta(microseconds=1)
 
 
 async def read_seeds(database: Database, present: Present, window_us: int) -> AsyncIterator[list[Seed]]:
@@ -86,9 +83,10 @@ async def read_seeds(database: Database, present: Present, window_us: int) -> As
 
 async def seed_local(
     limiter: Limiter,
-    window_us: int,
     database: Database,
     adopt: Callable[[], Awaitable[bool]],
+    *,
+    window_us: int,
     clock: str,
     now_us: Callable[[], int],
 ) -> None:
