@@ -1,6 +1,7 @@
 """The command line: serve, check, ports, verify, migrate.
 
 main      the commands
+given     secrets that are typed or piped
 options   what several commands are told, and the files that they find by themselves
 verify    asking every open port for its health
 show      tables for people, JSON for programs

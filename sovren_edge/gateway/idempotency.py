@@ -131,7 +131,8 @@ class Idempotency:
     async def settle(self) -> None:
         """Do it once, as far as PostgreSQL is there."""
         for ending in list(self._endings.values()):
-            await self._write(ending)
+            if not await self._write(ending):
+                return
         try:
             running = await self._database.fetch(_RUNNING, self._owner)
             # Only what was found is removed: what is begun meanwhile is none of it.
@@ -176,17 +177,18 @@ class Idempotency:
         self._waiting += len(ending.answer or b"")
         await self._write(ending)
 
-    async def _write(self, ending: _Ending) -> None:
+    async def _write(self, ending: _Ending) -> bool:
         """Write how a request has ended; what cannot be written now, or whose caller leaves, waits for `settle`."""
         begun, state, answer = ending
         key = (begun.subscriber, begun.service, begun.key)
         try:
             await self._database.execute(_END, *key, begun.request_id, state, answer)
         except EdgeError:
-            return
+            return False
         if self._endings.pop(begun.request_id, None) is not None:
             self._waiting -= len(answer or b"")
         self._open.discard(begun.request_id)
+        return True
 
 
 def _refused(status: int, reason: str, detail: str, *, retry_after_s: int | None = None) -> EdgeError:

@@ -14,12 +14,13 @@ from sovren_edge.errors import EdgeError
 
 APPLICATION_NAME = "sovren-edge"
 _RETRY_AFTER_S = 5
-# A session that the server has ended, a moment before the connection is closed; a query then meets the server's last
-# words in the place of its answer, which asyncpg calls an internal error.
-_ENDED = (
+# A server that ends sessions or statements, that is out of disk or memory, or a standby that takes no writes; and what
+# asyncpg calls an internal error: a query that meets a server's last words in the place of its answer.
+_UNABLE = (
     asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
 
@@ -111,10 +112,11 @@ def connecting() -> Iterator[None]:
 
 @contextmanager
 def connected(connection: Connection) -> Iterator[None]:
-    """Map the loss of this connection, and time-outs, to `database_unavailable`; other exceptions pass unchanged."""
+    """Map a lost connection, time-outs and a server in need to `database_unavailable`; other exceptions pass."""
     try:
         yield
     except (TimeoutError, asyncpg.LockNotAvailableError, *_ENDED) as error:
+    except (TimeoutError, *_UNABLE) as error:
         raise unavailable() from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if _is_lost(connection):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sovren_edge.config.fault import ConfigurationError, Fault, nearest, one_of
-from sovren_edge.config.load import load_config
+from sovren_edge.config.load import load_config, load_gateway
 from sovren_edge.secret import SecretSource
 from tests.config.config_texts import ECHO, MINIMAL, TWO_NODES
 from tests.config.conftest import Judge, Load
@@ -293,6 +293,18 @@ class TestHandlers:
         first = load(text, local=True, made_in=made_in).handlers["echo"]
         assert load(text, local=True, made_in=made_in).handlers["echo"] == first
         assert (made_in / "KEY").stat().st_mode & 0o777 == 0o600
+
+    def test_local_seals_credentials_with_keys_of_its_own(self, load: Load, tmp_path: Path) -> None:
+        """Whatever the file names; a gateway that is no table is a fault as ever."""
+        for named in ("", '[gateway]\ncredential_keys = "file:/nowhere"\n'):
+            settings = load(named, local=True).gateway
+            assert settings.credential_keys is not None
+            made = (tmp_path / "secrets" / "SOVREN_EDGE_CREDENTIAL_KEYS").read_text(encoding="utf-8")
+            assert settings.credential_keys.get_secret_value() == made
+        assert load_config(tmp_path / "config.toml", secrets=None).gateway.credential_keys is None
+        assert load_gateway(tmp_path / "config.toml", local=False).credential_keys is None
+        with pytest.raises(ConfigurationError, match="gateway"):
+            load("gateway = 5", local=True)
 
     def test_a_map_is_read_without_secrets_and_handlers(self, load: Load, tmp_path: Path) -> None:
         """Whoever looks at ports may have neither."""

@@ -291,7 +291,7 @@ def test_local_has_a_key_and_a_database_of_its_own(call: Call, tmp_path: Path) -
     ("more", "typed", "secret"),
     [
         ((), {b"Authorization: ": b"Bearer hush"}, HeaderSecret("Bearer hush")),
-        (OAUTH, {b"secret (empty: none): ": b"hush", b"token (empty: none): ": b""}, OAuthSecret(OAUTH[2], "us", "hush")),
+        (OAUTH, {b"secret (empty: none): ": b"hush", b"n (empty: none): ": b""}, OAuthSecret(OAUTH[2], "us", "hush")),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("call")

@@ -1,5 +1,6 @@
 """What the configuration may say of the gateway."""
 
+import base64
 from ipaddress import ip_network
 
 import orjson
@@ -7,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from sovren_edge.gateway.settings import GatewaySettings
+from sovren_edge.secret import SecretSource
 
 SERVICES = {
     "slack": {"hosts": ["slack.com"]},
@@ -32,6 +34,37 @@ def test_what_is_no_host_is_a_fault(host: str) -> None:
     """A whole top-level domain, too."""
     with pytest.raises(ValidationError, match="name of a host"):
         GatewaySettings.model_validate_json(_json({"slack": {"hosts": [host]}}))
+
+
+KEYS = "one:" + base64.b64encode(bytes(32)).decode()
+
+
+def test_keys_are_read_from_where_the_file_says() -> None:
+    """And are judged there."""
+    settings = GatewaySettings.model_validate_json('{"credential_keys": "env:KEYS"}', context=secrets(KEYS))
+    assert settings.credential_keys is not None
+    assert settings.credential_keys.get_secret_value() == KEYS
+    assert KEYS not in repr(settings)
+
+
+@pytest.mark.parametrize("text", ["hush", f"{KEYS},hush", "hush:AAAA", f"{KEYS},{KEYS}"])
+def test_what_are_no_keys_is_a_fault_that_does_not_show_them(text: str) -> None:
+    """Their form is named."""
+    with pytest.raises(ValidationError, match="name:BASE64") as caught:
+        GatewaySettings.model_validate_json('{"credential_keys": "env:KEYS"}', context=secrets(text))
+    assert "hush" not in str(caught.value)
+
+
+def secrets(text: str) -> dict[str, SecretSource]:
+    """Return a context in which KEYS is this."""
+    return {"secrets": SecretSource({"KEYS": text})}
+
+
+def test_a_service_may_need_a_credential() -> None:
+    """Otherwise it is called without one, too."""
+    services = {"slack": {"hosts": ["slack.com"], "credential": "required"}, "zoom": {"hosts": ["zoom.us"]}}
+    settings = GatewaySettings.model_validate_json(_json(services))
+    assert [service.credential for service in settings.services.values()] == ["required", "optional"]
 
 
 def test_a_service_has_hosts() -> None:

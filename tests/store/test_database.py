@@ -53,6 +53,19 @@ async def test_a_database_that_is_away_answers_503() -> None:
         assert away.value.problem.retry_after_s
 
 
+@pytest.mark.parametrize(
+    "raised",
+    ["read_only_sql_transaction", "disk_full", "out_of_memory", "query_canceled", "idle_session_timeout"],
+)
+async def test_a_server_in_need_answers_503(database_url: str, raised: str) -> None:
+    """A full disk, or a standby after a failover, is no mistake of the caller's, and may pass."""
+    async with open_database(database_url, SETTINGS) as database:
+        with pytest.raises(EdgeError) as away:
+            await database.execute(f"DO $$ BEGIN RAISE {raised}; END $$")
+        assert away.value.problem.reason == "database_unavailable"
+        assert await database.ready()
+
+
 async def test_a_lost_connection_answers_503_and_the_next_call_works(database_url: str) -> None:
     """The pool replaces what the server ended."""
     async with open_database(database_url, SETTINGS) as database:
