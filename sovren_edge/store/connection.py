@@ -115,8 +115,7 @@ def connected(connection: Connection) -> Iterator[None]:
     """Map a lost connection, time-outs and a server in need to `database_unavailable`; other exceptions pass."""
     try:
         yield
-    except (TimeoutError, asyncpg.LockNotAvailableError, *_ENDED) as error:
-    except (TimeoutError, *_UNABLE) as error:
+    except (TimeoutError, asyncpg.LockNotAvailableError, *_UNABLE) as error:
         raise unavailable() from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if _is_lost(connection):
