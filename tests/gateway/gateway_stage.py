@@ -42,7 +42,7 @@ SERVICES = {
 
 def token(subject: str = "founder", scope: str = "") -> str:
     """Return a token that names somebody."""
-    return make_token(AUTH, subject=subject, scope=scope, ttl_s=60, now=time.time())
+    return make_token(AUTH, subject=subject, scope=scope, ttl_s=3600, now=time.time())
 
 
 def saying(raw: bytes) -> Script:
@@ -129,12 +129,21 @@ class Front:
         return await self.database.fetch(query)
 
 
-def settings_of(upstream: Upstream, names: Names, authority: Path, **others: object) -> GatewaySettings:
+def verifier() -> Verifier:
+    """Return what knows callers by the tokens that are made here."""
+    return Verifier(AUTH, OneKey("x" * 32), time.time)
+
+
+def settings_json(upstream: Upstream, names: Names, authority: Path, **others: object) -> bytes:
     """Return settings that lead to an upstream on loopback."""
     stage = {"dns": names.server, "networks": ["127.0.0.0/8"], "authority": str(authority), "port": upstream.port}
     told = {"services": SERVICES, "rehearsal": stage, "credential_keys": "env:KEYS", "journal_bytes": 1 << 20}
-    secrets = {"secrets": SecretSource({"KEYS": KEYS})}
-    return GatewaySettings.model_validate_json(orjson.dumps(told | others), context=secrets)
+    return orjson.dumps(told | others)
+
+
+def settings_from(written: bytes) -> GatewaySettings:
+    """Read settings as a configuration's file has them."""
+    return GatewaySettings.model_validate_json(written, context={"secrets": SecretSource({"KEYS": KEYS})})
 
 
 @asynccontextmanager
@@ -161,9 +170,10 @@ async def open_front(
             metrics=Metrics(),
             open_database=lambda: nullcontext(database),
             doors={},
-            tokens=Verifier(AUTH, OneKey("x" * 32), time.time),
+            tokens=verifier(),
         )
-        gateway = Gateway(settings=settings_of(upstream, names, pem, **others), state_dir=state_dir)
+        settings = settings_from(settings_json(upstream, names, pem, **others))
+        gateway = Gateway(settings=settings, state_dir=state_dir)
         async with gateway.open(edge) as routes:
             app = build_application(
                 routes,

@@ -1,0 +1,95 @@
+"""Gateways that are killed at any instant, under load: what was dialled is in the ledger, once, and stays charged."""
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import trustme
+
+from sovren_edge.gateway.limiter import Limiter
+from sovren_edge.gateway.seeding import Present, read_seeds
+from sovren_edge.store.database import Database
+from tests.gateway.gateway_process import GatewayProcess, Life
+from tests.gateway.gateway_stage import POLL_S, settings_json, token
+from tests.gateway.tls_upstream import HOST, Call, Upstream, serving
+from tests.name_server import name_server
+
+LIVES, CALLERS = 50, 8
+LONGEST_S = 0.12
+
+
+@asynccontextmanager
+async def outside(authority: trustme.CA, folder: Path) -> AsyncIterator[tuple[Upstream, bytes]]:
+    """Run what gateways talk to; yield it, and settings that lead there."""
+    pem = folder / "authority.pem"
+    authority.cert_pem.write_to_path(str(pem))
+    async with name_server() as names, serving(Upstream(), authority.issue_cert(HOST)) as upstream:
+        names.records = {(HOST, "A"): ["127.0.0.1"]}
+        yield upstream, settings_json(upstream, names, pem, hourly_limit=100_000)
+
+
+async def call_on(port: int, numbers: Iterator[int], bearer: str) -> None:
+    """Call one after the other, each URL once, until the gateway is gone."""
+    headers = {"Authorization": f"Bearer {bearer}"}
+    with suppress(aiohttp.ClientError, OSError):
+        async with aiohttp.ClientSession() as session:
+            while True:
+                url = f"http://127.0.0.1:{port}/proxy/founder/example?url=https://{HOST}/{next(numbers)}"
+                async with session.post(url, headers=headers) as answer:
+                    await answer.read()
+                    assert answer.status == 200, await answer.text()
+
+
+async def test_nothing_that_was_dialled_is_forgotten(
+    authority: trustme.CA, gateway_url: str, database: Database, tmp_path: Path
+) -> None:
+    """Killed fifty times in the midst of requests: each that upstream has seen has one row, and no row is twice."""
+    chance, numbers = random.Random(2026), itertools.count()
+
+    async def script(call: Call) -> None:
+        await asyncio.sleep(chance.random() * 0.01)
+        call.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with outside(authority, tmp_path) as (upstream, settings):
+        upstream.script = script
+        life = Life(settings, gateway_url, tmp_path)
+        for _ in range(LIVES):
+            with GatewayProcess(life) as gateway:
+                port = await gateway.port()
+                calling = [asyncio.ensure_future(call_on(port, numbers, token())) for _ in range(CALLERS)]
+                await asyncio.sleep(chance.random() * LONGEST_S)
+                gateway.kill()
+                await asyncio.gather(*calling)
+        seen = Counter(call.line.split()[1] for call in upstream.calls)
+        with GatewayProcess(life) as gateway:
+            await gateway.port()
+            open_rows = "SELECT count(*) FROM api_requests WHERE settled_at IS NULL"
+            while await database.fetchval(open_rows):  # noqa: ASYNC110 - a row has no event
+                await asyncio.sleep(POLL_S)
+    assert len(seen) > LIVES
+    assert max(seen.values()) == 1
+    rows = Counter(row["path"] for row in await database.fetch("SELECT path FROM api_requests"))
+    assert max(rows.values()) == 1
+    assert seen.keys() <= rows.keys()
+    charged = await database.fetch("SELECT path, decision FROM api_requests WHERE grant_charged")
+    assert seen.keys() <= {row["path"] for row in charged}
+    assert {row["decision"] for row in charged} <= {"settled", "unknown"}
+    assert await used(database) == len(charged)
+
+
+async def used(database: Database) -> int:
+    """Return what a limiter that starts now knows of."""
+    moment = await database.fetchrow("SELECT clock, granted_us[1] AS at_us, created_at FROM api_requests LIMIT 1")
+    assert moment is not None
+    window_us = 3_600_000_000
+    present = Present(moment["clock"], moment["at_us"] + window_us // 2, moment["created_at"])
+    limiter = Limiter(100_000, window_us)
+    async for seeds in read_seeds(database, present, window_us):
+        for seed in seeds:
+            limiter.seed(seed.subscriber, seed.grant_id, seed.at_us, present.now_us)
+    return limiter.look("founder", present.now_us).used
