@@ -6,7 +6,7 @@ request is not open was never dialled: it is removed. Must not know how requests
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -44,7 +44,7 @@ DELETE FROM idempotency_keys WHERE (subscriber_id, service, key) IN (
     SELECT subscriber_id, service, key FROM idempotency_keys WHERE {_EXPIRED}
     ORDER BY created_at LIMIT {EXPIRED_MOST} FOR UPDATE SKIP LOCKED)
 """  # noqa: S608 - no input
-_DIE = "UPDATE idempotency_keys SET state = 'unknown' WHERE state = 'running' AND owner = ANY($1)"
+_DIE = "UPDATE idempotency_keys SET state = 'unknown' WHERE state = 'running' AND owner = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +195,9 @@ def _refused(status: int, reason: str, detail: str, *, retry_after_s: int | None
     return EdgeError(status, reason, detail, side=Side.CALLER, retry_after_s=retry_after_s)
 
 
-async def settle_dead(on: Database | Connection, owners: Sequence[str]) -> None:
-    """Note of all that these processes had in hand that its outcome is unknown; they must certainly be gone."""
-    await on.execute(_DIE, owners)
+async def settle_dead(on: Database | Connection, owner: str) -> None:
+    """Note of all that a process had in hand that its outcome is unknown; it must certainly be gone."""
+    await on.execute(_DIE, owner)
 
 
 @asynccontextmanager

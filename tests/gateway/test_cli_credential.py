@@ -23,8 +23,9 @@ from sovren_edge.gateway.sealing import Sealer, read_keys
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
-from tests.gateway.databases import SETTINGS
+from sovren_edge.store.settings import DatabaseSettings
 
+SETTINGS = DatabaseSettings()
 ONE = f"one:{base64.b64encode(bytes(32)).decode()}"
 TWO = f"two:{base64.b64encode(bytes([2] * 32)).decode()}"
 CONFIG = """
@@ -54,7 +55,6 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway_url: str) -> C
     monkeypatch.setenv("DATABASE_URL", gateway_url)
     monkeypatch.setenv("KEYS", ONE)
     Path("config.toml").write_text(CONFIG, encoding="utf-8")
-    asyncio.run(with_database(gateway_url, lambda database: database.execute("TRUNCATE credentials, subscribers")))
     return lambda *words, said="": CliRunner().invoke(main, ["credential", *words], input=said)
 
 

@@ -23,9 +23,10 @@ from sovren_edge.gateway.sealing import Sealer
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
-from tests.gateway.databases import SETTINGS
+from sovren_edge.store.settings import DatabaseSettings
 from tests.gateway.tls_upstream import OTHER, Call, Stage
 
+SETTINGS = DatabaseSettings()
 SEALER = Sealer({"one": bytes(32)})
 STORE = CredentialStore(SEALER)
 FOR = Purpose("founder", "slack", "slack.com")

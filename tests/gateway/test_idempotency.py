@@ -17,8 +17,9 @@ from sovren_edge.gateway.sealing import Sealer
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
-from tests.gateway.databases import SETTINGS
+from sovren_edge.store.settings import DatabaseSettings
 
+SETTINGS = DatabaseSettings()
 SEALER = Sealer({"one": bytes(32)})
 WHO = ("founder", "slack")
 PRINT = fingerprint("POST", "https://slack.com/api", b"hello")
@@ -161,6 +162,21 @@ async def test_a_key_is_free_after_a_day(database: Database, ours: Idempotency, 
     assert await database.fetchval("SELECT count(*) FROM idempotency_keys") == 0
 
 
+async def test_who_has_lost_a_key_says_nothing_about_it(
+    database: Database, ours: Idempotency, theirs: Idempotency
+) -> None:
+    """It was his for a day; what becomes of his request is not what became of theirs."""
+    late = [await begin(ours, key) for key in ("kept", "unknown", "free")]
+    await database.execute("UPDATE idempotency_keys SET created_at = now() - interval '24 hours'")
+    for key in ("kept", "unknown", "free"):
+        await begin(theirs, key)
+    await complete(ours, late[0])
+    await ours.unknown(late[1])
+    await ours.forget(late[2])
+    for key in ("kept", "unknown", "free"):
+        assert await refusal(theirs, key) == "409 idempotency_in_flight"
+
+
 async def test_of_many_at_once_one_begins(ours: Idempotency, theirs: Idempotency) -> None:
     """In two processes; the others are told so."""
 
@@ -227,7 +243,7 @@ async def test_what_a_dead_process_had_in_hand_is_unknown(
     await begin(theirs, "living")
     await complete(ours, await begin(ours, "ended"))
     assert await refusal(theirs, "sent") == "409 idempotency_in_flight"
-    await settle_dead(database, ["one", "nobody"])
+    await settle_dead(database, "one")
     assert await refusal(theirs, "sent") == "409 idempotency_outcome_unknown"
     assert await refusal(theirs, "living") == "409 idempotency_in_flight"
     assert (await replayed(theirs, "ended")).answer == ANSWER
@@ -236,7 +252,7 @@ async def test_what_a_dead_process_had_in_hand_is_unknown(
 async def test_who_was_taken_for_dead_may_still_say_how_it_ended(database: Database, ours: Idempotency) -> None:
     """Its answer is better than none."""
     begun = await begin(ours)
-    await settle_dead(database, ["one"])
+    await settle_dead(database, "one")
     await complete(ours, begun)
     assert (await replayed(ours)).answer == ANSWER
 
@@ -346,5 +362,5 @@ async def test_nothing_is_sent_twice_whatever_dies(database: Database, seed: int
                 processes[f"p{step}-again"] = Idempotency(database, SEALER, f"p{step}-again")
                 at_hand[f"p{step}-again"] = []
                 if chance.random() < 0.5:
-                    await settle_dead(database, [name])
+                    await settle_dead(database, name)
     assert sent
