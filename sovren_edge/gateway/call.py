@@ -95,4 +95,4 @@ class Call:
     def counted_only(self) -> bool:
         """Whether it is a refusal of which many are one row: of a limit, of ours for the moment, or of nobody known."""
         ours = self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        return not self.record.reserved and self.key is None and (ours or not self.subscriber)
+        return not self.record.reserved and (ours or not self.subscriber)

@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.clocks import boot_us
+from sovren_edge.gateway.idempotency import settle_dead
 from sovren_edge.store.connection import Connection
 from sovren_edge.store.database import Database
 
@@ -50,7 +51,10 @@ ORDER BY owner
 _FORGET = "DELETE FROM owners WHERE seen_at < clock_timestamp() - make_interval(secs => $1)"
 _GONE = """
 SELECT open.owner FROM (
-    SELECT owner, max(created_at) AS latest FROM api_requests WHERE settled_at IS NULL AND owner <> $1 GROUP BY owner
+    SELECT owner, max(created_at) AS latest FROM (
+        SELECT owner, created_at FROM api_requests WHERE settled_at IS NULL
+        UNION ALL SELECT owner, created_at FROM idempotency_keys WHERE state = 'running'
+    ) AS each WHERE owner <> $1 GROUP BY owner
 ) AS open LEFT JOIN owners USING (owner)
 WHERE owners.closed_at IS NOT NULL
 OR greatest(coalesce(owners.seen_at, open.latest), pg_postmaster_start_time())
@@ -100,6 +104,7 @@ class Owners:
             async with self._database.transaction() as connection:
                 if await connection.fetchval(_LOCK_IS_FREE, row["owner"]):
                     done = await connection.execute(_SETTLE, row["owner"])
+                    await settle_dead(connection, row["owner"])
                     self._log.warning("requests_unknown", owner=row["owner"], count=int(done.split()[-1]))
 
     async def live(self) -> None:

@@ -111,7 +111,8 @@ class Proxy:
 
     async def _begin(self, call: Call, order: Order, key: str) -> Response | None:
         """Take the caller's key; return the answer that was given to it before, if there is one."""
-        told = fingerprint(order.method, order.target.url, call.body)
+        # A large body takes a while.
+        told = await asyncio.to_thread(fingerprint, order.method, order.target.url, call.body)
         begun = await self.idempotency.begin(call.subscriber, call.service, key, told, call.record.row.request_id)
         if isinstance(begun, Begun):
             call.key = begun
@@ -123,5 +124,5 @@ class Proxy:
     def _finishing(self, call: Call) -> "asyncio.Task[None] | None":
         if call.counted_only:
             self.recording.count(call)
-            return None
+            return None if call.key is None else self.spawn(self.sending.tell_key(call))
         return self.spawn(self.recording.finish(call))

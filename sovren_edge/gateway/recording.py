@@ -17,7 +17,6 @@ from sovren_edge.gateway.budgets import Budgets
 from sovren_edge.gateway.call import CALLER_LEFT, Call
 from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.floods import Flood, Floods
-from sovren_edge.gateway.idempotency import Idempotency
 from sovren_edge.gateway.ledger import Ledger
 from sovren_edge.gateway.limiter import Limiter
 from sovren_edge.gateway.order import Order
@@ -44,7 +43,6 @@ class Recording:
     clock: Clock
     ledger: Ledger
     sending: Sending
-    idempotency: Idempotency
     budgets: Budgets
     prices: Prices
     refusals: Limiter
@@ -116,25 +114,13 @@ class Recording:
             self.log.error(  # noqa: TRY400 - the reason says it; there is nothing in its trace
                 "request_not_settled", request_id=call.record.request_id, why=error.problem.reason
             )
-        await self._tell_key(call)
+        await self.sending.tell_key(call)
         self._tell(row, 0 if cost is None else cost.amount_microusd)
 
     def _last_row(self, call: Call) -> RequestRow:
         call.record.row = replace(call.record.row, bytes_in=len(call.body), idempotent_replay=call.replayed)
         decision: Decision = "settled" if call.record.reserved or call.replayed else "refused"
         return call.record.ended(decision, call.status, call.reason, bytes_out=call.bytes_out, now=self.clock.now())
-
-    async def _tell_key(self, call: Call) -> None:
-        key, answer = call.key, call.answer
-        if key is None:
-            return
-        if call.whole and answer is not None:
-            kept = None if call.kept is None else bytes(call.kept)
-            await self.idempotency.complete(key, answer.status, answer.reason, answer.fields, kept)
-        elif call.record.row.grant_charged:
-            await self.idempotency.unknown(key)
-        else:
-            await self.idempotency.forget(key)
 
     def _tell(self, row: RequestRow, amount_microusd: int) -> None:
         self.counts.ended(row.service, row.decision, row.reason)

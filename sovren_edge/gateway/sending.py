@@ -21,6 +21,7 @@ from sovren_edge.gateway.dial import Attempt
 from sovren_edge.gateway.egress import Answer, Egress
 from sovren_edge.gateway.egress_faults import EgressError
 from sovren_edge.gateway.grants import Grants
+from sovren_edge.gateway.idempotency import Idempotency
 from sovren_edge.gateway.ledger import Ledger
 from sovren_edge.gateway.limiter import Granted
 from sovren_edge.gateway.order import Order
@@ -42,6 +43,7 @@ class Sending:
     budgets: Budgets
     prices: Prices
     credentials: Credentials
+    idempotency: Idempotency
     clock: Clock
 
     async def send(self, call: Call, order: Order, request: Request) -> StreamResponse:
@@ -152,9 +154,31 @@ class Sending:
         response = forwarded_answer(answer, order.method, call.record.request_id, call.quota, self.grants.now_us())
         call.answered(answer)
         await response.prepare(request)
+        held = b""
         async for piece in answer.body():
             call.keep(piece)
-            await response.write(piece)
+            if call.key is None:
+                await response.write(piece)
+            elif held:
+                await response.write(held)
+            held = piece
         call.whole = True
+        if call.key is not None:
+            # Whoever has the whole answer and sends the key again is to find it.
+            await self.tell_key(call)
+            await response.write(held)
         await response.write_eof()
         return response
+
+    async def tell_key(self, call: Call) -> None:
+        """Say how the request of an idempotency key has ended, if that was not done."""
+        key, answer, call.key = call.key, call.answer, None
+        if key is None:
+            return
+        if call.whole and answer is not None:
+            kept = None if call.kept is None else bytes(call.kept)
+            await self.idempotency.complete(key, answer.status, answer.reason, answer.fields, kept)
+        elif call.record.row.grant_charged:
+            await self.idempotency.unknown(key)
+        else:
+            await self.idempotency.forget(key)

@@ -32,7 +32,7 @@ from sovren_edge.gateway.proxy import Proxy
 from sovren_edge.gateway.recording import Recording
 from sovren_edge.gateway.refusals import REFUSED_MOST
 from sovren_edge.gateway.resolver import Resolver
-from sovren_edge.gateway.sealing import Sealer, read_keys
+from sovren_edge.gateway.sealing import make_sealer
 from sovren_edge.gateway.seeding import seed_local
 from sovren_edge.gateway.sending import Sending
 from sovren_edge.gateway.settings import GatewaySettings
@@ -77,9 +77,7 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
     ledger = await enter(open_ledger(database, journal, log))
     await enter(open_owners(database, owner, lambda: not ledger.journaling, log))
     egress = await enter(_way_out(settings))
-    sealer = (
-        None if settings.credential_keys is None else Sealer(read_keys(settings.credential_keys.get_secret_value()))
-    )
+    sealer = make_sealer(settings.credential_keys)
     credentials = await enter(open_credentials(database, egress, sealer, log))
     idempotency = await enter(open_idempotency(database, sealer, owner))
     budgets = await enter(open_budgets(settings.budgets, database, clock.now, log))
@@ -96,11 +94,12 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
         budgets=budgets,
         prices=prices,
         credentials=credentials,
+        idempotency=idempotency,
         clock=clock,
     )
     recording = Recording(
         owner=owner, clock_name=boot_clock(), services=settings.services, clock=clock, ledger=ledger, sending=sending,
-        idempotency=idempotency, budgets=budgets, prices=prices, refusals=_granting(REFUSED_MOST),
+        budgets=budgets, prices=prices, refusals=_granting(REFUSED_MOST),
         counts=Counts(edge.metrics), log=log,
     )  # fmt: skip
     stack.push_async_callback(_flush_all, recording)

@@ -3,9 +3,8 @@
 import asyncio
 from contextlib import nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, process
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -57,7 +56,7 @@ async def _serve(life: Life, told: Connection) -> None:
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            while not all(ready() for ready in edge.checks.values()):
+            while not all(ready() for ready in edge.checks.values()):  # noqa: ASYNC110 - checks are asked
                 await asyncio.sleep(0.01)
             told.send(runner.addresses[0][1])
             await asyncio.Event().wait()
@@ -68,7 +67,7 @@ class GatewayProcess:
 
     def __init__(self, life: Life) -> None:
         self._told, other = CONTEXT.Pipe(duplex=False)
-        self._process: ForkServerProcess = CONTEXT.Process(target=run, args=(life, other), daemon=True)
+        self._process: process.BaseProcess = CONTEXT.Process(target=run, args=(life, other), daemon=True)
 
     def __enter__(self) -> Self:
         self._process.start()
