@@ -5,7 +5,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -93,7 +93,11 @@ class Front:
     names: Names
     database: Database
     log: CapturingLogger
-    metrics: Metrics = field(default_factory=Metrics)
+    edge: Edge
+
+    def ready(self) -> bool:
+        """Whether /ready would say so."""
+        return all(check() for check in self.edge.checks.values())
 
     async def call(
         self,
@@ -148,9 +152,9 @@ def settings_from(written: bytes) -> GatewaySettings:
 
 @asynccontextmanager
 async def open_front(
-    authority: trustme.CA, database_url: str, state_dir: Path, *, clock: Clock | None = None, **others: object
+    authority: trustme.CA, database_url: str, state_dir: Path, *, await_ready: bool = True, **others: object
 ) -> AsyncIterator[Front]:
-    """Run a gateway; `others` are settings of it."""
+    """Run a gateway, and wait until it is ready; `others` are settings of it."""
     pem = state_dir / "authority.pem"
     authority.cert_pem.write_to_path(str(pem))
     log = CapturingLogger()
@@ -165,7 +169,7 @@ async def open_front(
         edge = Edge(
             name="api-gateway",
             log=bound,
-            clock=clock or Clock(),
+            clock=Clock(),
             http=http,
             metrics=Metrics(),
             open_database=lambda: nullcontext(database),
@@ -190,9 +194,11 @@ async def open_front(
             await site.start()
             try:
                 port = runner.addresses[0][1]
-                await eventually(lambda: all(ready() for ready in edge.checks.values()))
-                while not await database.fetchval("SELECT true FROM subscribers"):  # noqa: ASYNC110 - a row has no event
-                    await asyncio.sleep(POLL_S)
-                yield Front(f"http://127.0.0.1:{port}", http, upstream, names, database, log, edge.metrics)
+                front = Front(f"http://127.0.0.1:{port}", http, upstream, names, database, log, edge)
+                if await_ready:
+                    await eventually(front.ready)
+                    while not await database.fetchval("SELECT true FROM subscribers"):  # noqa: ASYNC110 - no event
+                        await asyncio.sleep(POLL_S)
+                yield front
             finally:
                 await runner.cleanup()
