@@ -120,10 +120,11 @@ class Owners:
         while True:
             # A lost session of ours may hold it for a while yet.
             locked = locked or await session.fetchval(_LOCK, self.name)
-            await self._beat(session)
+            await self.beat(session)
             await asyncio.sleep(BEAT_S)
 
-    async def _beat(self, session: Connection) -> None:
+    async def beat(self, session: Connection) -> None:
+        """Say once that this process lives, and whether it is clean."""
         began_s, since = now_s(), self._moment if self._clean() else 0
         self._moment = await session.fetchval(_BEAT, self.name, since)
         self._seen_s = began_s

@@ -1,6 +1,8 @@
 """What tests of the gateway share: its tables, an authority, a server that it vouches for, and the way to it."""
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -11,6 +13,7 @@ from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
 from tests.gateway.databases import SETTINGS
 from tests.gateway.tls_upstream import HOST, OTHER, SHORT_S, Stage, staged
+from tests.gateway.valkey import Valkey
 from tests.local_postgres import make_database
 
 TEMPLATE = "gateway"
@@ -53,3 +56,15 @@ async def stage(authority: trustme.CA) -> AsyncIterator[Stage]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the wait for the next byte."""
     monkeypatch.setattr("sovren_edge.gateway.egress.IDLE_S", SHORT_S)
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[Valkey]:
+    """Run an empty Valkey."""
+    with tempfile.TemporaryDirectory(prefix="valkey-") as folder:
+        valkey = Valkey(Path(folder))
+        await valkey.start()
+        try:
+            yield valkey
+        finally:
+            await valkey.stop()

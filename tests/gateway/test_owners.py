@@ -115,7 +115,7 @@ async def test_being_clean_is_dated_by_what_was_known_before_it_was_looked(datab
     async with database.session() as session:
         owner = Owners(database, "a:1", lambda: True, LOG)
         for _ in range(2):
-            await owner._beat(session)  # noqa: SLF001 - one beat at a time
+            await owner.beat(session)
             seen.append(await owner.moment())
             assert await owner.awaited(seen[-1]) == ["a:1"]
     await database.execute("UPDATE owners SET clean_moment = $1", seen[0] + 1)
