@@ -57,15 +57,6 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetState:
-    """How a subscriber stands in the present period of its budget."""
-
-    budget: BudgetSettings
-    span: Span
-    spent_microusd: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Alert:
     subscriber: str
     budget: BudgetSettings
@@ -127,15 +118,15 @@ class Budgets:
         if cost is not None:
             self._spend(hold.subscriber, cost)
 
-    async def look(self, subscriber: str) -> BudgetState | None:
-        """Return how a subscriber stands, None if there is no budget; raises EdgeError 503 if nobody can tell."""
+    async def look(self, subscriber: str) -> Account | None:
+        """Return a subscriber's account, None if there is no budget; raises EdgeError 503 if nobody can tell."""
         account = self._use(subscriber)
         if account is None:
             return None
         if not account.known:
             await self._read_first(subscriber)
             account.turn(self._now())
-        return BudgetState(account.budget, account.span, account.spent_microusd)
+        return account
 
     def _use(self, subscriber: str) -> Account | None:
         """Return a subscriber's account in the present period, and have it read again soon."""

@@ -59,8 +59,8 @@ def opened(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Open:
 
 async def spent(budgets: Budgets, subscriber: str = "ann") -> int | None:
     """Return what a subscriber has spent."""
-    state = await budgets.look(subscriber)
-    return None if state is None else state.spent_microusd
+    account = await budgets.look(subscriber)
+    return None if account is None else account.spent_microusd
 
 
 async def refused(budgets: Budgets, expected_microusd: int = 0) -> tuple[str, int | None]:
