@@ -1,31 +1,14 @@
-"""What tests of costs and usage share: rows as the gateway writes them, and a database to write them to."""
+"""What tests of costs and usage share: rows as the gateway writes them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from sovren_edge.gateway.ledger import apply
 from sovren_edge.gateway.rows import CostRow, RequestRow, Row, encode
-from sovren_edge.store.database import Database, open_database
-from sovren_edge.store.history import History
-from sovren_edge.store.migrations import migrate
-from sovren_edge.store.settings import DatabaseSettings
-from tests.local_postgres import temporary_postgres
+from sovren_edge.store.database import Database
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-SETTINGS = DatabaseSettings(timeout_s=2.0)
-GATEWAY = [History("gateway", "sovren_edge.gateway.migrations")]
-
-
-@asynccontextmanager
-async def temporary_books() -> AsyncIterator[Database]:
-    """Run PostgreSQL with the gateway's tables, and open it."""
-    async with temporary_postgres() as url:
-        await migrate(url, SETTINGS.schema_name, GATEWAY)
-        async with open_database(url, SETTINGS) as database:
-            yield database
 
 
 def make_row(**changes: Any) -> RequestRow:  # noqa: ANN401 - fields of the row

@@ -20,19 +20,16 @@ from sovren_edge.gateway.rows import costs_of, encode
 from sovren_edge.gateway.settings import BudgetSettings
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
+from sovren_edge.store.history import History
 from sovren_edge.store.migrations import migrate
-from tests.gateway.books import GATEWAY, NOON, SETTINGS, make_cost, make_row, temporary_books, write
+from sovren_edge.store.settings import DatabaseSettings
+from tests.gateway.books import NOON, make_cost, make_row, write
 
+SETTINGS = DatabaseSettings()
+GATEWAY = [History("gateway", "sovren_edge.gateway.migrations")]
 HARD = {"ann": BudgetSettings(hard_microusd=1000)}
 SOFT = {"default": BudgetSettings(soft_microusd=1000, period="day")}
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
-
-
-@pytest.fixture
-async def database() -> AsyncIterator[Database]:
-    """Run PostgreSQL with the gateway's tables."""
-    async with temporary_books() as database:
-        yield database
 
 
 @pytest.fixture

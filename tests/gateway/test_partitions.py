@@ -1,7 +1,6 @@
 """A partition for each day: made ahead, dropped when old, and never the last two hours."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +17,7 @@ from sovren_edge.errors import EdgeError
 from sovren_edge.gateway import partitions as partitions_module
 from sovren_edge.gateway.partitions import due, keep, maintain, name_of
 from sovren_edge.store.database import Database
-from tests.gateway.books import NOON, cost_of, make_row, temporary_books, write
+from tests.gateway.books import NOON, cost_of, make_row, write
 
 
 def test_a_week_is_made_ahead() -> None:
@@ -39,13 +38,6 @@ def test_the_last_two_hours_stay(minutes: int, retention: timedelta) -> None:
     for kept in (now, now - timedelta(hours=2), now - retention):
         assert name_of(kept.date()) not in outdated
     assert name_of(days[5]) in outdated
-
-
-@pytest.fixture
-async def database() -> AsyncIterator[Database]:
-    """Run PostgreSQL with the gateway's tables."""
-    async with temporary_books() as database:
-        yield database
 
 
 async def partitions(database: Database) -> dict[str, int]:
