@@ -11,7 +11,12 @@ from sovren_edge.gateway.limiter import Decision, Granted, Limiter, Quota
 
 
 class Grants(Protocol):
-    """Permission to send, exact over all who share it; the times in a Quota are of the clock that `now_us` tells."""
+    """Permission to send, exact over all who share it; times are of the clock that `now_us` tells, named `clock`."""
+
+    @property
+    def clock(self) -> str:
+        """The name of the clock, which tells whether times of two processes can be compared."""
+        ...
 
     async def grant(self, subscriber: str, grant_id: str) -> Decision:
         """Decide whether to send; the same id again is the same grant. Raises EdgeError 503 if nobody can tell."""
@@ -41,7 +46,8 @@ class Grants(Protocol):
 class LocalGrants:
     """Grants of this process alone; whoever made the limiter seeds and sweeps it."""
 
-    def __init__(self, limiter: Limiter, now_us: Callable[[], int]) -> None:
+    def __init__(self, limiter: Limiter, now_us: Callable[[], int], clock: str) -> None:
+        self.clock = clock
         self._limiter = limiter
         self._now_us = now_us
 

@@ -8,9 +8,13 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
+
+from pydantic import SecretStr
 
 from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.gateway.adoption import Adoption
@@ -21,12 +25,13 @@ from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.credentials import open_credentials
 from sovren_edge.gateway.egress import Egress, open_egress
 from sovren_edge.gateway.frames import JournalError
-from sovren_edge.gateway.grants import LocalGrants
+from sovren_edge.gateway.grants import Grants, LocalGrants
 from sovren_edge.gateway.idempotency import open_idempotency
 from sovren_edge.gateway.journal import SUFFIX, Journal, open_journal
 from sovren_edge.gateway.ledger import open_ledger
 from sovren_edge.gateway.limiter import Limiter
-from sovren_edge.gateway.owners import open_owners
+from sovren_edge.gateway.owners import Owners, open_owners
+from sovren_edge.gateway.partitions import keep
 from sovren_edge.gateway.prices import Prices
 from sovren_edge.gateway.proxy import Proxy
 from sovren_edge.gateway.recording import Recording
@@ -36,9 +41,12 @@ from sovren_edge.gateway.sealing import make_sealer
 from sovren_edge.gateway.seeding import seed_local
 from sovren_edge.gateway.sending import Sending
 from sovren_edge.gateway.settings import GatewaySettings
+from sovren_edge.gateway.shared_grants import open_shared_grants
 from sovren_edge.gateway.subscribers import Subscribers
-from sovren_edge.gateway.tasks import open_tasks
+from sovren_edge.gateway.tasks import Tasks, open_tasks
+from sovren_edge.gateway.usage import usage_routes
 from sovren_edge.handler import Edge, Handler, Routes, route
+from sovren_edge.store.database import Database
 
 HOUR_US = 3_600_000_000
 FLUSH_S, FOUNDER_S, ADOPT_S, SWEEP_S = 10.0, 5.0, 60.0, 1.0
@@ -75,7 +83,7 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
     adoption = Adoption(folder, database, log)
     journal = await enter(_journal(folder, owner, settings.journal_bytes))
     ledger = await enter(open_ledger(database, journal, log))
-    await enter(open_owners(database, owner, lambda: not ledger.journaling, log))
+    owners = await enter(open_owners(database, owner, lambda: not ledger.journaling, log))
     egress = await enter(_way_out(settings))
     sealer = make_sealer(settings.credential_keys)
     credentials = await enter(open_credentials(database, egress, sealer, log))
@@ -83,9 +91,8 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
     budgets = await enter(open_budgets(settings.budgets, database, clock.now, log))
     tasks = await enter(open_tasks())
     subscribers = Subscribers(database, tasks.spawn, clock.monotonic)
-    limiter = Limiter(settings.hourly_limit, HOUR_US, subscribers.limits)
-    edge.depends("limiter", lambda: limiter.seeded)
-    grants = LocalGrants(limiter, boot_us)
+    means = Means(settings, database, owners, adoption, subscribers, tasks, edge)
+    grants = await (_local_grants(means) if settings.redis is None else enter(_shared_grants(means, settings.redis)))
     prices = Prices(settings.price_version, settings.prices)
     sending = Sending(
         egress=egress,
@@ -98,21 +105,59 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
         clock=clock,
     )
     recording = Recording(
-        owner=owner, clock_name=boot_clock(), services=settings.services, clock=clock, ledger=ledger, sending=sending,
+        owner=owner, clock_name=grants.clock, services=settings.services, clock=clock, ledger=ledger, sending=sending,
         budgets=budgets, prices=prices, refusals=_granting(REFUSED_MOST),
         counts=Counts(edge.metrics), log=log,
     )  # fmt: skip
     stack.push_async_callback(_flush_all, recording)
     tasks.keep(_flush(recording))
-    tasks.keep(_sweep(limiter, recording.refusals))
+    tasks.keep(_sweep(recording.refusals))
+    tasks.keep(keep(database, timedelta(days=settings.retention_days), clock.now, log))
     tasks.keep(_add_founder(subscribers, settings.founder_hourly_limit))
     tasks.keep(adoption.adopt_now_and_then(ADOPT_S))
-    tasks.keep(seed_local(limiter, database, adoption.adopt, window_us=HOUR_US, clock=boot_clock(), now_us=boot_us))
+    # Requests end before anything that they need.
+    finishing = await enter(open_tasks())
     proxy = Proxy(
         edge=edge, settings=settings, subscribers=subscribers, credentials=credentials, idempotency=idempotency,
-        bodies=Bodies(), sending=sending, recording=recording, spawn=tasks.spawn,
+        bodies=Bodies(), sending=sending, recording=recording, spawn=finishing.spawn,
     )  # fmt: skip
-    return [route.post("/proxy/{subscriber_id}/{service}", proxy.proxy)]
+    usage = usage_routes(
+        edge=edge, database=database, grants=grants, subscribers=subscribers, budgets=budgets,
+        complete=lambda: not ledger.journaling,
+    )  # fmt: skip
+    return [route.post("/proxy/{subscriber_id}/{service}", proxy.proxy), *usage]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What grants are kept with."""
+
+    settings: GatewaySettings
+    database: Database
+    owners: Owners
+    adoption: Adoption
+    subscribers: Subscribers
+    tasks: Tasks
+    edge: Edge
+
+
+async def _local_grants(means: Means) -> Grants:
+    """Grant in this process's memory, once it knows what was granted within the last hour."""
+    limiter = Limiter(means.settings.hourly_limit, HOUR_US, means.subscribers.limits)
+    means.edge.depends("limiter", lambda: limiter.seeded)
+    means.tasks.keep(_sweep(limiter))
+    clock = boot_clock()
+    seeding = seed_local(limiter, means.database, means.adoption.adopt, window_us=HOUR_US, clock=clock, now_us=boot_us)
+    means.tasks.keep(seeding)
+    return LocalGrants(limiter, boot_us, clock)
+
+
+def _shared_grants(means: Means, url: SecretStr) -> AbstractAsyncContextManager[Grants]:
+    """Grant in Redis."""
+    return open_shared_grants(
+        url.get_secret_value(), means.settings.hourly_limit, means.subscribers.limits, database=means.database,
+        owners=means.owners, log=means.edge.log,
+    )  # fmt: skip
 
 
 @asynccontextmanager
@@ -149,11 +194,10 @@ def _granting(limit: int) -> Limiter:
     return limiter
 
 
-async def _sweep(*limiters: Limiter) -> None:
+async def _sweep(limiter: Limiter) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
-        for limiter in limiters:
-            limiter.sweep(boot_us(), SWEPT)
+        limiter.sweep(boot_us(), SWEPT)
 
 
 async def _flush(recording: Recording) -> None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, Sec
 from sovren_edge.auth.networks import Network
 from sovren_edge.gateway.policy import is_entry
 from sovren_edge.gateway.sealing import make_keys, read_keys
-from sovren_edge.secret import made_by
+from sovren_edge.secret import Secret, made_by
 
 
 def _entry(text: str) -> str:
@@ -126,6 +126,7 @@ class GatewaySettings(BaseModel):
     prices: tuple[PriceSettings, ...] = ()
     budgets: dict[Budgeted, BudgetSettings] = {}
     retention_days: int = Field(default=90, ge=1, le=3650)
+    redis: Secret | None = None
     rehearsal: RehearsalSettings | None = None
 
     @model_validator(mode="after")

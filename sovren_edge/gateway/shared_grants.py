@@ -18,7 +18,7 @@ from sovren_edge.gateway.limiter import MOST_INFLIGHT, Crowded, Decision, Exceed
 from sovren_edge.gateway.owners import Owners
 from sovren_edge.gateway.redis_link import RedisLink, Reply, open_redis, unavailable, word_of
 from sovren_edge.gateway.redis_scripts import END, GRANT, STATE, inflight_of, log_of
-from sovren_edge.gateway.redis_seeding import LAG_US, WINDOW_US, RedisSeeding
+from sovren_edge.gateway.redis_seeding import CLOCK, LAG_US, WINDOW_US, RedisSeeding
 from sovren_edge.store.database import Database
 
 # The end of a request in flight whose gateway has died.
@@ -50,6 +50,8 @@ class SharedGrants:
 
     `absent` tells whether other processes may take this one for gone; `cold` is called when Redis is not seeded.
     """
+
+    clock = CLOCK
 
     def __init__(
         self,

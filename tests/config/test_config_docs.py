@@ -18,7 +18,13 @@ from sovren_edge.config.model import (
     StatusListener,
 )
 from sovren_edge.config.scope import State
-from sovren_edge.gateway.settings import GatewaySettings, RehearsalSettings, ServiceSettings
+from sovren_edge.gateway.settings import (
+    BudgetSettings,
+    GatewaySettings,
+    PriceSettings,
+    RehearsalSettings,
+    ServiceSettings,
+)
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.store.settings import DatabaseSettings
@@ -31,6 +37,8 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("[auth]", AuthSettings),
     ("[gateway]", GatewaySettings),
     ("[gateway.services.NAME]", ServiceSettings),
+    ("[[gateway.prices]]", PriceSettings),
+    ("[gateway.budgets.SUBSCRIBER]", BudgetSettings),
     ("[gateway.rehearsal]", RehearsalSettings),
     ("[database]", DatabaseSettings),
     ("[pools.NAME]", PoolSettings),

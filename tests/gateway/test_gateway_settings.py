@@ -1,7 +1,10 @@
 """What the configuration may say of the gateway."""
 
 import base64
+import re
+import tomllib
 from ipaddress import ip_network
+from pathlib import Path
 
 import orjson
 import pytest
@@ -81,3 +84,12 @@ def test_a_rehearsal_names_its_stage() -> None:
     for wrong in ({"networks": ["127.0.0.1/8"]}, {"networks": [5]}, {"dns": "localhost"}):
         with pytest.raises(ValidationError):
             GatewaySettings.model_validate_json(_json(None, wrong))
+
+
+def test_the_examples_of_the_documentation_can_be_copied() -> None:
+    """Each is a table that the gateway takes."""
+    text = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        GatewaySettings.model_validate_json(orjson.dumps(tomllib.loads(example)["gateway"]))

@@ -12,7 +12,7 @@ NOW_US = 1_000_000_000_000
 def make_grants(limiter: Limiter) -> tuple[Grants, SimpleNamespace]:
     """Return grants of one limiter, and their clock."""
     clock = SimpleNamespace(us=NOW_US)
-    return LocalGrants(limiter, lambda: clock.us), clock
+    return LocalGrants(limiter, lambda: clock.us, "boot"), clock
 
 
 async def test_a_request_is_granted_confirmed_and_ended() -> None:
