@@ -77,9 +77,8 @@ def load_auth(path: Path, secrets: SecretSource, *, local: bool) -> AuthSettings
 
 
 def load_gateway(path: Path, *, local: bool) -> GatewaySettings:
-    """Read what a file says of the gateway, but for its keys, whatever else it says."""
-    raw = _table(path, "gateway")
-    raw.pop("credential_keys", None)
+    """Read what a file says of the gateway, but for its secrets, whatever else it says."""
+    raw = {key: value for key, value in _table(path, "gateway").items() if key not in {"credential_keys", "redis"}}
     settings, faults = _validate(GatewaySettings, raw, SecretSource({}), "gateway")
     faults += _rehearsal_faults(raw, local=local)
     if settings is None or faults:
@@ -135,8 +134,8 @@ def _parse(path: Path) -> dict[str, object]:
 
 
 def _with_ours(raw: Mapping[str, object], *, keys: bool) -> dict[str, object]:
-    """Return a file without the database that it names, and with our own keys in the place of its own, or none."""
-    raw = _with(raw, "database", "url", None)
+    """Return a file without the servers that it names, and with our own keys in the place of its own, or none."""
+    raw = _with(_with(raw, "database", "url", None), "gateway", "redis", None)
     raw = _with(raw, "gateway", "credential_keys", LOCAL_CREDENTIAL_KEYS if keys else None)
     return {**raw, "auth": {"key": LOCAL_KEY} if keys else {}}
 

@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, field_validator, model_validator
 
 from sovren_edge.auth.networks import Network
 from sovren_edge.gateway.policy import is_entry
@@ -128,6 +129,13 @@ class GatewaySettings(BaseModel):
     retention_days: int = Field(default=90, ge=1, le=3650)
     redis: Secret | None = None
     rehearsal: RehearsalSettings | None = None
+
+    @field_validator("redis")
+    @classmethod
+    def _is_a_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and urlsplit(url.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("the secret is not of the form redis[s]://user:password@host:6379/0, or unix:///path")
+        return url
 
     @model_validator(mode="after")
     def _prices_are_clear(self) -> Self:

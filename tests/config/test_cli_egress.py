@@ -15,6 +15,9 @@ from tests.name_server import Names, name_server
 
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 REHEARSAL = """
+[gateway]
+redis = "env:NOT_SET_FOR_WHO_ONLY_ASKS"
+
 [gateway.services.slack]
 hosts = ["slack.com"]
 

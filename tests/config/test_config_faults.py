@@ -252,6 +252,11 @@ def test_local_passes_the_database_over(load: Load) -> None:
     assert load(MINIMAL + '[database]\nurl = "env:EDGE_DB"\n', local=True).database.url is None
 
 
+def test_local_passes_redis_over(load: Load) -> None:
+    """It keeps grants in its own process."""
+    assert load(MINIMAL + '[gateway]\nredis = "env:EDGE_REDIS"\n', local=True).gateway.redis is None
+
+
 @pytest.mark.usefixtures("echo_handler")
 class TestHandlers:
     """A handler's settings are judged by its class, beside everything else."""

@@ -93,3 +93,19 @@ def test_the_examples_of_the_documentation_can_be_copied() -> None:
     assert examples
     for example in examples:
         GatewaySettings.model_validate_json(orjson.dumps(tomllib.loads(example)["gateway"]))
+@pytest.mark.parametrize("url", ["redis://:word@redis:6379/1", "rediss://redis", "unix:///run/valkey.sock"])
+def test_redis_is_a_secret(url: str) -> None:
+    """Named, and never printed."""
+    context = {"secrets": SecretSource({"REDIS": url})}
+    settings = GatewaySettings.model_validate_json('{"redis": "env:REDIS"}', context=context)
+    assert settings.redis is not None
+    assert settings.redis.get_secret_value() == url
+    assert url not in repr(settings)
+
+
+def test_a_redis_of_another_form_is_a_fault() -> None:
+    """Which does not tell what it is."""
+    context = {"secrets": SecretSource({"REDIS": "http://word@redis"})}
+    with pytest.raises(ValidationError, match="not of the form redis") as fault:
+        GatewaySettings.model_validate_json('{"redis": "env:REDIS"}', context=context)
+    assert "word@redis" not in str(fault.value)

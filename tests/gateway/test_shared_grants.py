@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -13,7 +15,8 @@ from harness import eventually
 from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.gateway import owners as owners_module
 from sovren_edge.gateway import redis_seeding, shared_grants
-from sovren_edge.gateway.ledger import apply
+from sovren_edge.gateway.journal import open_journal
+from sovren_edge.gateway.ledger import Ledger, apply, open_ledger
 from sovren_edge.gateway.limiter import Crowded, Exceeded, Granted, NotSeeded, Quota
 from sovren_edge.gateway.owners import Owners, open_owners
 from sovren_edge.gateway.redis_clock import RedisClock
@@ -417,6 +420,79 @@ async def test_nothing_is_granted_until_every_owner_was_clean(
                 cold_us = int(await client.hget(STATE, "cold_at"))
                 await client.hset(STATE, "cold_at", cold_us - redis_seeding.KEPT_US)
             await seeded(grants)
+
+
+async def test_redis_is_lost_while_rows_sit_in_another_gateways_journal(
+    valkey: Valkey, database: Database, tmp_path: Path
+) -> None:
+    """And a grant is in flight: nothing is granted before they are in PostgreSQL, and then no more than the limit."""
+    async with gateway("a:1", valkey, database, tmp_path) as one, gateway("b:2", valkey, database, tmp_path) as two:
+        await seeded(one.grants)
+        await eventually(lambda: not one.ledger.journaling)
+        async with database.transaction() as connection:
+            # Rows can be read, and not be written.
+            await connection.execute("LOCK TABLE api_requests IN SHARE MODE")
+            sent = [await one.send() for _ in range(2)]
+            assert one.ledger.journaling
+            flying, held = await one.ask()
+            await valkey.stop()
+            await valkey.start()
+            for _ in range(5):
+                assert await two.grants.grant("ann", "b") == NotSeeded()
+                assert await one.grants.confirm("ann", flying, held) == NotSeeded()
+                await asyncio.sleep(0.05)
+        await seeded(two.grants)
+        assert (await two.grants.look("ann")).used == 3
+        assert isinstance(await two.grants.grant("ann", "b"), Exceeded)
+        confirmed = await one.grants.confirm("ann", flying, held)
+        assert isinstance(confirmed, Granted)
+        assert {each.at_us for each in sent} <= set(await times_of(database))
+
+
+@dataclass
+class Process:
+    """A gateway as far as grants and rows go."""
+
+    owner: str
+    grants: SharedGrants
+    ledger: Ledger
+
+    async def ask(self) -> tuple[str, Granted]:
+        """Have a request granted, and its row durable."""
+        request_id = uuid4()
+        name = grant_id(request_id, 0)
+        granted = await self.grants.grant("ann", name)
+        assert isinstance(granted, Granted)
+        times = (granted.at_us,)
+        await self.ledger.write(
+            reserved(self.owner, subscriber="ann", clock="redis", granted_us=times, request_id=request_id)
+        )
+        return name, granted
+
+    async def send(self) -> Granted:
+        """Do all of a request."""
+        name, granted = await self.ask()
+        confirmed = await self.grants.confirm("ann", name, granted)
+        assert confirmed == granted
+        await self.grants.settle("ann", name)
+        return granted
+
+
+@asynccontextmanager
+async def gateway(name: str, valkey: Valkey, database: Database, folder: Path) -> AsyncIterator[Process]:
+    """Compose a gateway's parts, each with a journal of its own."""
+    with open_journal(folder / f"{name[0]}.journal", owner=name, size=1 << 16) as journal:
+        async with (
+            open_ledger(database, journal, LOG) as ledger,
+            open_owners(database, name, lambda: not ledger.journaling, LOG) as owners,
+            opened(valkey.url, database, owners) as grants,
+        ):
+            yield Process(name, grants, ledger)
+
+
+async def times_of(database: Database) -> list[int]:
+    """Return when all that stands in the ledger was granted."""
+    return [row["at"] for row in await database.fetch("SELECT unnest(granted_us) AS at FROM api_requests")]
 
 
 async def test_who_is_absent_grants_nothing(valkey: Valkey, database: Database, owners: Owners) -> None:

@@ -104,7 +104,7 @@ async def serve(
             routes = usage_routes(
                 edge=edge,
                 database=database,
-                grants=LocalGrants(limiter, lambda: NOW_US),
+                grants=LocalGrants(limiter, lambda: NOW_US, "boot"),
                 subscribers=Subscribers(database, tasks.create_task, lambda: 0.0),
                 budgets=await opened,
                 complete=lambda: complete[0],
