@@ -42,7 +42,7 @@ class RedisSeeding:
         # The name of the cold that was noticed, and a moment after that.
         self._noticed: int | bytes = b""
         self._moment = 0
-        self._awaited: list[str] = []
+        self._awaited: list[str] | None = None
         # At the start nobody has asked yet.
         self.begin()
 
@@ -96,7 +96,7 @@ class RedisSeeding:
         """Return whether PostgreSQL has all rows of before this cold."""
         if self._noticed != cold:
             self._moment = await self._owners.moment()
-            self._noticed = cold
+            self._noticed, self._awaited = cold, None
         awaited = await self._owners.awaited(self._moment)
         if awaited != self._awaited:
             self._awaited = awaited

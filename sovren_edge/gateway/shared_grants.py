@@ -103,6 +103,11 @@ class SharedGrants:
         """Return what Redis's clock shows, in microseconds."""
         return self._link.now_us()
 
+    @property
+    def clock_steps(self) -> int:
+        """How often Redis's clock was set forward, and grants were forgotten too early."""
+        return self._link.clock.steps
+
     def pay(self) -> None:
         """Tell Redis again what it has not taken; call it now and then."""
         for key, debt in [*self._owed.items()]:

@@ -106,6 +106,7 @@ async def test_the_limit_is_kept_and_told(grants: SharedGrants) -> None:
     assert await grants.grant("ann", "4") == Exceeded(full)
     assert await grants.look("ann") == full
     assert abs(grants.now_us() - last.at_us) < 1_000_000
+    assert grants.clock_steps == 0
     assert isinstance(await grants.grant("bob", "1"), Granted)
 
 

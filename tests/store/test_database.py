@@ -99,3 +99,24 @@ async def test_the_block_s_own_exceptions_pass(database_url: str) -> None:
         with pytest.raises(FileNotFoundError):
             async with database.acquire():
                 raise FileNotFoundError
+
+
+async def test_a_session_is_beside_the_pool(database_url: str) -> None:
+    """It takes no connection from others, and its end is told to its holder."""
+    async with open_database(database_url, SETTINGS.model_copy(update={"connections": 1})) as database:
+        async with database.session() as session, database.acquire() as connection:
+            mine, pooled = [await each.fetchval("SELECT pg_backend_pid()") for each in (session, connection)]
+            assert mine != pooled
+            assert await session.fetchval("SHOW search_path") == '"sovren_edge"'
+        with pytest.raises(EdgeError):
+            await use_an_ended_session(database)
+    async with open_database("postgresql://postgres@/postgres?host=%2Fnonexistent", SETTINGS) as away:
+        with pytest.raises(EdgeError):
+            await away.session().__aenter__()
+
+
+async def use_an_ended_session(database: Database) -> None:
+    """Ask on a session that the server has ended."""
+    async with database.session() as session:
+        await database.execute(END_OTHERS)
+        await session.fetchval("SELECT 1")
