@@ -93,6 +93,8 @@ def test_the_examples_of_the_documentation_can_be_copied() -> None:
     assert examples
     for example in examples:
         GatewaySettings.model_validate_json(orjson.dumps(tomllib.loads(example)["gateway"]))
+
+
 @pytest.mark.parametrize("url", ["redis://:word@redis:6379/1", "rediss://redis", "unix:///run/valkey.sock"])
 def test_redis_is_a_secret(url: str) -> None:
     """Named, and never printed."""
