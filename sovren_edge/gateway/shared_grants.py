@@ -3,7 +3,7 @@
 It fails closed: when Redis does not answer, or is not seeded, nobody is granted anything. A grant's id makes every call
 repeatable. Right before a request is dialled, its grant is asked for again with its id and time: if Redis has lost it
 with an older epoch, it is counted in the present one, or the request is not sent. So of what is dialled, nothing was
-granted by a Redis that is gone, unless its row was durable before that. Must not know how Redis is seeded.
+granted by a Redis that is gone, unless its row was durable before that. Must not know what Redis is seeded from.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class SharedGrants:
 
     async def grant(self, subscriber: str, grant_id: str) -> Decision:
         """Decide whether to send; the same id again is the same grant. Raises EdgeError 503 if nobody can tell."""
-        if (noted := self._noted(subscriber)) is not None:
+        if (noted := self.noted(subscriber)) is not None:
             return noted
         return await self._decide(subscriber, grant_id, 0)
 
@@ -92,12 +92,22 @@ class SharedGrants:
 
     async def look(self, subscriber: str) -> Quota:
         """Return what a subscriber has used, and use nothing; raises EdgeError 503 if nobody can tell."""
-        if (noted := self._noted(subscriber)) is not None:
+        if (noted := self.noted(subscriber)) is not None:
             return noted.quota
         word, quota, _ = await self._ask(subscriber, "", 0)
         if quota is None:
             raise EdgeError(503, "limiter_not_seeded", f"The limiter is not seeded ({word}).", retry_after_s=5)
         return quota
+
+    def noted(self, subscriber: str) -> Exceeded | Crowded | None:
+        """Return a refusal of the last second, which `grant` would repeat; it asks nobody."""
+        note = self._notes.get(subscriber)
+        if note is None:
+            return None
+        if 0 < note.until_us - self.now_us() <= NOTED_US:
+            return note.decision
+        del self._notes[subscriber]
+        return None
 
     def now_us(self) -> int:
         """Return what Redis's clock shows, in microseconds."""
@@ -164,15 +174,6 @@ class SharedGrants:
             self._notes.clear()
         self._notes[subscriber] = _Note(decision, until_us)
         return decision
-
-    def _noted(self, subscriber: str) -> Exceeded | Crowded | None:
-        note = self._notes.get(subscriber)
-        if note is None:
-            return None
-        if 0 < note.until_us - self.now_us() <= NOTED_US:
-            return note.decision
-        del self._notes[subscriber]
-        return None
 
     def _end(self, subscriber: str, grant_id: str, *, refund: bool) -> None:
         key = (subscriber, grant_id)

@@ -198,8 +198,10 @@ async def test_a_decision_is_one_call(valkey: Valkey, grants: SharedGrants) -> N
     before = await valkey.calls("evalsha")
     await grants.grant("ann", "1")
     assert await valkey.calls("evalsha") == before + 1
+    assert grants.noted("ann") is None
     for name in ("2", "3"):
         await grants.grant("ann", name)
+    assert grants.noted("ann") is not None
     assert await valkey.calls("evalsha") == before + 3
     for number in range(1000):
         assert isinstance(await grants.grant("ann", f"more-{number}"), Exceeded)
