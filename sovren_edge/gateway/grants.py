@@ -7,7 +7,8 @@ requests, answers or the ledger.
 from collections.abc import Callable
 from typing import Protocol
 
-from sovren_edge.gateway.limiter import Decision, Granted, Limiter, Quota
+from sovren_edge.gateway.limiter import Crowded, Decision, Exceeded, Granted, Limiter, Quota
+from sovren_edge.gateway.notes import Notes, Refused
 
 
 class Grants(Protocol):
@@ -38,6 +39,10 @@ class Grants(Protocol):
         """Return what a subscriber has used, and use nothing; raises EdgeError 503 if nobody can tell."""
         ...
 
+    def noted(self, subscriber: str) -> Refused | None:
+        """Return a refusal of the last second, which `grant` would repeat; it asks nobody."""
+        ...
+
     def now_us(self) -> int:
         """Return the present, in microseconds."""
         ...
@@ -50,10 +55,15 @@ class LocalGrants:
         self.clock = clock
         self._limiter = limiter
         self._now_us = now_us
+        self._notes = Notes()
 
     async def grant(self, subscriber: str, grant_id: str) -> Decision:
         """Decide whether to send; the same id again is the same grant."""
-        return self._limiter.grant(subscriber, grant_id, self._now_us())
+        now_us = self._now_us()
+        decision = self._limiter.grant(subscriber, grant_id, now_us)
+        if isinstance(decision, Exceeded | Crowded):
+            self._notes.keep(subscriber, decision, now_us)
+        return decision
 
     async def confirm(self, subscriber: str, grant_id: str, granted: Granted) -> Decision:  # noqa: ARG002 - the seam's
         """Return the grant: nothing that happens elsewhere can take it away."""
@@ -62,14 +72,20 @@ class LocalGrants:
     async def settle(self, subscriber: str, grant_id: str) -> None:
         """Note that a request has ended, whose grant stays charged."""
         self._limiter.settle(subscriber, grant_id)
+        self._notes.drop(subscriber)
 
     async def refund(self, subscriber: str, grant_id: str) -> None:
         """Undo the grant of a request in flight that sent nothing."""
         self._limiter.refund(subscriber, grant_id)
+        self._notes.drop(subscriber)
 
     async def look(self, subscriber: str) -> Quota:
         """Return what a subscriber has used, and use nothing."""
         return self._limiter.look(subscriber, self._now_us())
+
+    def noted(self, subscriber: str) -> Refused | None:
+        """Return a refusal of the last second."""
+        return self._notes.find(subscriber, self._now_us())
 
     def now_us(self) -> int:
         """Return the present, in microseconds."""

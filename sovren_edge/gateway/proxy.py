@@ -24,7 +24,7 @@ from sovren_edge.gateway.limiter import Quota
 from sovren_edge.gateway.order import Order, read_destination, read_order
 from sovren_edge.gateway.policy import Denial
 from sovren_edge.gateway.recording import Recording
-from sovren_edge.gateway.refusals import credential_missing, denied, mismatched
+from sovren_edge.gateway.refusals import credential_missing, denied, mismatched, not_granted
 from sovren_edge.gateway.replays import fingerprint
 from sovren_edge.gateway.sending import Sending
 from sovren_edge.gateway.settings import GatewaySettings
@@ -111,7 +111,10 @@ class Proxy:
 
     async def _begin(self, call: Call, order: Order, key: str) -> Response | None:
         """Take the caller's key; return the answer that was given to it before, if there is one."""
-        # A large body takes a while.
+        # Of a flood that comes with keys, nobody looks up any.
+        if (noted := self.sending.grants.noted(call.subscriber)) is not None:
+            call.quota = noted.quota
+            raise not_granted(noted, self.sending.grants.now_us())
         told = await asyncio.to_thread(fingerprint, order.method, order.target.url, call.body)
         begun = await self.idempotency.begin(call.subscriber, call.service, key, told, call.record.row.request_id)
         if isinstance(begun, Begun):

@@ -82,8 +82,9 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
     database = await enter(edge.database())
     adoption = Adoption(folder, database, log)
     journal = await enter(_journal(folder, owner, settings.journal_bytes))
+    await _adopt(adoption)
     ledger = await enter(open_ledger(database, journal, log))
-    owners = await enter(open_owners(database, owner, lambda: not ledger.journaling, log))
+    owners = await enter(open_owners(database, owner, lambda: not ledger.journaling and adoption.complete, log))
     egress = await enter(_way_out(settings))
     sealer = make_sealer(settings.credential_keys)
     credentials = await enter(open_credentials(database, egress, sealer, log))
@@ -178,6 +179,14 @@ async def _journal(folder: Path, owner: str, size: int) -> AsyncIterator[Journal
         if not journal.used_bytes:
             with suppress(JournalError):
                 await asyncio.to_thread(journal.remove)
+
+
+async def _adopt(adoption: Adoption) -> None:
+    """Bring what earlier processes left to PostgreSQL, if it is there; one that cannot be read stops the start."""
+    try:
+        await adoption.adopt()
+    except JournalError as error:
+        raise StartupError(str(error)) from None
 
 
 def _way_out(settings: GatewaySettings) -> AbstractAsyncContextManager[Egress]:

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.limiter import MOST_INFLIGHT, Crowded, Decision, Exceeded, Granted, NotSeeded, Quota
+from sovren_edge.gateway.notes import Notes
 from sovren_edge.gateway.owners import Owners
 from sovren_edge.gateway.redis_link import RedisLink, Reply, open_redis, unavailable, word_of
 from sovren_edge.gateway.redis_scripts import END, GRANT, STATE, inflight_of, log_of
@@ -23,20 +24,11 @@ from sovren_edge.store.database import Database
 
 # The end of a request in flight whose gateway has died.
 LIFE_US = 120_000_000
-# A refusal is told again from memory for so long.
-NOTED_US = 1_000_000
-MOST_NOTES = 10_000
 # Ends that Redis did not take are told again after this; more are forgotten, and stay charged.
 PAY_S = 1.0
 MOST_OWED = 10_000
 
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Note:
-    decision: Exceeded | Crowded
-    until_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,7 @@ class SharedGrants:
         self._open: set[Key] = set()
         # Ended, and Redis has not said yet that it knows.
         self._owed: dict[Key, _Debt] = {}
-        self._notes: dict[str, _Note] = {}
+        self._notes = Notes()
 
     async def grant(self, subscriber: str, grant_id: str) -> Decision:
         """Decide whether to send; the same id again is the same grant. Raises EdgeError 503 if nobody can tell."""
@@ -101,13 +93,7 @@ class SharedGrants:
 
     def noted(self, subscriber: str) -> Exceeded | Crowded | None:
         """Return a refusal of the last second, which `grant` would repeat; it asks nobody."""
-        note = self._notes.get(subscriber)
-        if note is None:
-            return None
-        if 0 < note.until_us - self.now_us() <= NOTED_US:
-            return note.decision
-        del self._notes[subscriber]
-        return None
+        return self._notes.find(subscriber, self.now_us())
 
     def now_us(self) -> int:
         """Return what Redis's clock shows, in microseconds."""
@@ -165,21 +151,14 @@ class SharedGrants:
 
     def _refused(self, subscriber: str, word: str, quota: Quota) -> Exceeded | Crowded:
         decision = Exceeded(quota) if word == "exceeded" else Crowded(quota)
-        now_us = self.now_us()
-        until_us = now_us + NOTED_US
-        if word == "exceeded":
-            until_us = min(until_us, quota.next_slot_at_us)
-        if len(self._notes) >= MOST_NOTES:
-            # They cost a call each, and are a second old at most.
-            self._notes.clear()
-        self._notes[subscriber] = _Note(decision, until_us)
+        self._notes.keep(subscriber, decision, self.now_us())
         return decision
 
     def _end(self, subscriber: str, grant_id: str, *, refund: bool) -> None:
         key = (subscriber, grant_id)
         if key in self._open:
             self._open.remove(key)
-            self._notes.pop(subscriber, None)
+            self._notes.drop(subscriber)
             self._tell_end(key, refund=refund)
 
     def _tell_end(self, key: Key, *, refund: bool) -> None:
