@@ -5,19 +5,14 @@ Must not know how anything is sealed or used. No secret is an argument or printe
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import wraps
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import click
 
 from sovren_edge.cli.given import read_members, read_value
-from sovren_edge.cli.options import config_option, find_state_dir, json_option, load_whole, local_option, state_option
+from sovren_edge.cli.options import json_option, read_subscriber
+from sovren_edge.cli.place import Place, in_place
 from sovren_edge.cli.show import show_credentials, show_json
-from sovren_edge.config.model import Config
 from sovren_edge.errors import StartupError
 from sovren_edge.gateway import rotation
 from sovren_edge.gateway.credential_store import (
@@ -29,56 +24,11 @@ from sovren_edge.gateway.credential_store import (
     remove_credential,
 )
 from sovren_edge.gateway.fields import may_be_sent
-from sovren_edge.gateway.migrations import HISTORY
 from sovren_edge.gateway.oauth import OAuthSecret
 from sovren_edge.gateway.policy import Denial, is_entry, judge, read_target
 from sovren_edge.gateway.sealing import make_sealer
 from sovren_edge.gateway.settings import GatewaySettings
-from sovren_edge.gateway.subscribers import SUBSCRIBER_ID
-from sovren_edge.local.postgres import find_postgres
-from sovren_edge.store.database import Database, open_database
-from sovren_edge.store.migrations import check
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where credentials are kept: by this configuration, and with --local in the program that runs over a directory."""
-
-    config: Config
-    local_state_dir: Path | None
-
-    @property
-    def store(self) -> CredentialStore:
-        """What seals them."""
-        if self.config.gateway.credential_keys is None:
-            raise StartupError("gateway.credential_keys names no keys: there is nothing to seal with")
-        return CredentialStore(make_sealer(self.config.gateway.credential_keys))
-
-    @asynccontextmanager
-    async def database(self) -> AsyncIterator[Database]:
-        """Open the database, if it has their table."""
-        settings = self.config.database
-        if self.local_state_dir is not None:
-            url = find_postgres(self.local_state_dir)
-        elif settings.url is not None:
-            url = settings.url.get_secret_value()
-        else:
-            raise StartupError("database.url names no database")
-        if faults := await check(url, settings.schema_name, [HISTORY]):
-            raise StartupError("; ".join(faults))
-        async with open_database(url, settings) as database:
-            yield database
-
-
-def _in_place(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command be told which place is meant."""
-
-    @wraps(command)
-    def placed(path: Path | None, state_dir: Path | None, *, local: bool, **told: Any) -> None:  # noqa: ANN401 - click's
-        state_dir = find_state_dir(state_dir, local=local)
-        command(Place(load_whole(path, state_dir, local=local), state_dir if local else None), **told)
-
-    return config_option(local_option(state_option(placed)))
+from sovren_edge.gateway.subscriber_store import find_subscriber
 
 
 def _of_purpose(command: Callable[..., None]) -> Callable[..., None]:
@@ -107,7 +57,7 @@ def credential() -> None:
     help="Where the client secret is sent: by HTTP Basic, or in the body.",
 )
 @click.option("--scope", default="", metavar="SCOPE", help="What is asked for.")
-@_in_place
+@in_place
 def set_(place: Place, *, subscriber: str, service: str, host: str, header: str, oauth: bool, **client: str) -> None:
     """Store a credential, in the place of the one before.
 
@@ -126,7 +76,7 @@ def set_(place: Place, *, subscriber: str, service: str, host: str, header: str,
 @credential.command("list")
 @click.argument("subscriber", default="")
 @json_option
-@_in_place
+@in_place
 def list_(place: Place, *, subscriber: str, as_json: bool) -> None:
     """Print what is stored, without secrets: for one subscriber, or for all."""
     rows = asyncio.run(_list(place, subscriber))
@@ -138,14 +88,14 @@ def list_(place: Place, *, subscriber: str, as_json: bool) -> None:
 
 @credential.command()
 @_of_purpose
-@_in_place
+@in_place
 def remove(place: Place, *, subscriber: str, service: str, host: str) -> None:
     """Remove a credential."""
     asyncio.run(_remove(place, Purpose(subscriber, service, host.lower())))
 
 
 @credential.command()
-@_in_place
+@in_place
 def rotate(place: Place) -> None:
     """Seal under the first key all that is sealed under others; the gateway may run meanwhile."""
     done = asyncio.run(_rotate(place))
@@ -157,10 +107,16 @@ def rotate(place: Place) -> None:
     sys.exit(1 if faults else 0)
 
 
+def _store(place: Place) -> CredentialStore:
+    """Return what seals credentials there."""
+    if place.config.gateway.credential_keys is None:
+        raise StartupError("gateway.credential_keys names no keys: there is nothing to seal with")
+    return CredentialStore(make_sealer(place.config.gateway.credential_keys))
+
+
 def _judged(purpose: Purpose, settings: GatewaySettings) -> Purpose:
     """Return what a credential is for, if the gateway would ever use it so."""
-    if SUBSCRIBER_ID.fullmatch(purpose.subscriber) is None:
-        raise StartupError("a subscriber is 1 to 64 letters, digits, underscores and hyphens")
+    read_subscriber(purpose.subscriber)
     target = read_target(f"https://{purpose.host}/") if is_entry(purpose.host) else None
     if target is None or isinstance(target, Denial):
         raise StartupError(f"{purpose.host} is not the name of a host")
@@ -188,13 +144,13 @@ def _read_oauth(token_url: str, client_id: str, client_auth: str, scope: str) ->
 
 
 async def _set(place: Place, purpose: Purpose, header: str, secret: Secret) -> None:
-    store = place.store
+    store = _store(place)
     async with place.database() as database:
         await store.put(database, purpose, header, secret)
-        known = await database.fetchval("SELECT true FROM subscribers WHERE subscriber_id = $1", purpose.subscriber)
+        known = await find_subscriber(database, purpose.subscriber)
     click.echo(f"stored for {' '.join(purpose)}")
-    if not known:
-        click.echo(f"Warning: there is no subscriber {purpose.subscriber} yet", err=True)
+    if known is None:
+        click.echo(f"Warning: there is no subscriber {purpose.subscriber} yet: `sovren-edge subscriber add`", err=True)
 
 
 async def _list(place: Place, subscriber: str) -> list[dict[str, object]]:
@@ -211,6 +167,6 @@ async def _remove(place: Place, purpose: Purpose) -> None:
 
 
 async def _rotate(place: Place) -> rotation.Rotation:
-    store = place.store
+    store = _store(place)
     async with place.database() as database:
         return await rotation.rotate(database, store)

@@ -27,6 +27,7 @@ from sovren_edge.cli.options import (
 )
 from sovren_edge.cli.pool import kept, pool
 from sovren_edge.cli.show import show_findings, show_json, show_map
+from sovren_edge.cli.subscriber import subscriber
 from sovren_edge.cli.token import token
 from sovren_edge.cli.verify import verify as ask_all
 from sovren_edge.config.histories import histories_of
@@ -150,6 +151,7 @@ main.add_command(kept)
 main.add_command(token)
 main.add_command(egress)
 main.add_command(credential)
+main.add_command(subscriber)
 
 
 def _summary(config: Config) -> str:

@@ -11,6 +11,7 @@ import click
 from sovren_edge.config.load import load_config
 from sovren_edge.config.model import Config
 from sovren_edge.errors import StartupError
+from sovren_edge.gateway.subscribers import SUBSCRIBER_ID
 from sovren_edge.secret import SecretSource
 
 config_option = click.option(
@@ -31,6 +32,7 @@ state_option = click.option(
     show_envvar=True,
     help="Where state is kept; otherwise .state here with --local, and /var/lib/sovren-edge without.",
 )
+subscriber_argument = click.argument("subscriber", callback=lambda _context, _argument, text: read_subscriber(text))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -38,6 +40,13 @@ def refuse_both(node: str | None, *, local: bool) -> None:
     """Refuse two answers to one question: which part of the map a command concerns."""
     if local and node is not None:
         raise click.UsageError("--node and --local exclude each other")
+
+
+def read_subscriber(text: str) -> str:
+    """Return a subscriber's id, if it is one."""
+    if SUBSCRIBER_ID.fullmatch(text) is None:
+        raise StartupError("a subscriber is 1 to 64 letters, digits, underscores and hyphens")
+    return text
 
 
 def find_config(path: Path | None) -> Path:

@@ -81,6 +81,15 @@ def show_credentials(credentials: Sequence[Mapping[str, object]]) -> None:
     _print(table)
 
 
+def show_subscribers(subscribers: Sequence[Mapping[str, object]]) -> None:
+    """Print subscribers, one a line."""
+    table = _table("subscriber", "hourly_limit", "created_at")
+    for subscriber in subscribers:
+        limit = subscriber["hourly_limit"] or "default"
+        table.add_row(*map(Text, (str(subscriber["subscriber"]), str(limit), str(subscriber["created_at"]))))
+    _print(table)
+
+
 def _state(endpoint: Mapping[str, Any]) -> str:
     if endpoint["absent"]:
         return "absent"

@@ -24,6 +24,7 @@ def _keys(secret: SecretStr) -> SecretStr:
     return secret
 
 
+MOST_HOURLY = 100_000
 Entry = Annotated[str, AfterValidator(_entry)]
 Service = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Keys = Annotated[SecretStr, made_by(make_keys), AfterValidator(_keys)]
@@ -118,8 +119,8 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    hourly_limit: int = Field(default=100, ge=1, le=100_000)
-    founder_hourly_limit: int | None = Field(default=None, ge=1, le=100_000)
+    hourly_limit: int = Field(default=100, ge=1, le=MOST_HOURLY)
+    founder_hourly_limit: int | None = Field(default=None, ge=1, le=MOST_HOURLY)
     journal_bytes: int = Field(default=1 << 28, ge=1 << 20, le=1 << 30)
     services: dict[Service, ServiceSettings] = {}
     credential_keys: Keys | None = None
