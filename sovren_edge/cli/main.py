@@ -12,6 +12,7 @@ import click
 
 from sovren_edge.cli.credential import credential
 from sovren_edge.cli.egress import egress
+from sovren_edge.cli.ledger import ledger
 from sovren_edge.cli.options import (
     config_option,
     find_config,
@@ -152,6 +153,7 @@ main.add_command(token)
 main.add_command(egress)
 main.add_command(credential)
 main.add_command(subscriber)
+main.add_command(ledger)
 
 
 def _summary(config: Config) -> str:

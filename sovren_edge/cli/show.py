@@ -90,6 +90,18 @@ def show_subscribers(subscribers: Sequence[Mapping[str, object]]) -> None:
     _print(table)
 
 
+def show_journals(journals: Sequence[Mapping[str, object]]) -> None:
+    """Print journals, one a line."""
+    table = _table("journal", "owner", "records", "used_bytes", "free_bytes", "state")
+    for journal in journals:
+        state = Text("in use" if journal["in_use"] else "left behind")
+        if journal["bad"]:
+            state = Text(f"bad: {journal['why']}", "bold red")
+        columns = ("path", "owner", "records", "used_bytes", "free_bytes")
+        table.add_row(*(Text(str(journal[column])) for column in columns), state)
+    _print(table)
+
+
 def _state(endpoint: Mapping[str, Any]) -> str:
     if endpoint["absent"]:
         return "absent"

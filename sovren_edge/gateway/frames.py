@@ -155,6 +155,11 @@ def written(data: bytes) -> int:
     return len(data.rstrip(b"\0"))
 
 
+def bad_header(path: Path) -> JournalError:
+    """Return the error for a file that has a beginning, but not that of a journal."""
+    return JournalError(path, "has no valid header: see `sovren-edge ledger repair`", 0)
+
+
 def bad_inside(path: Path, offset: int) -> JournalError:
     """Return the error for an acknowledged frame that is not valid."""
     return JournalError(path, f"has a bad record at offset {offset}: see `sovren-edge ledger repair`", offset)

@@ -27,6 +27,7 @@ from sovren_edge.gateway.frames import (
     Extent,
     Header,
     JournalError,
+    bad_header,
     bad_inside,
     decode_header,
     decode_payload,
@@ -40,6 +41,8 @@ from sovren_edge.gateway.frames import (
 
 # JournalError is had from here too: whoever uses a journal needs nothing else of its format.
 
+# Below the directory where the program keeps its state.
+FOLDER = "gateway"
 SUFFIX = ".journal"
 LARGEST = 1 << 30
 
@@ -92,6 +95,11 @@ class Journal:
     def free_bytes(self) -> int:
         """What is left of the reserved space."""
         return self._size - self._end
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more records: it is full until it is reset, or has failed for good."""
+        return self._full or self._failure is not None
 
     def append(self, records: Sequence[bytes]) -> None:
         """Return once all of the group is on disk; after a crash all of an unacknowledged group is there or none.
@@ -164,7 +172,7 @@ class Journal:
             return read_at(self._file, position, self._end - position) if position < self._end else None
 
     def _check_open(self) -> None:
-        if self._failure or self._full:
+        if self.closed:
             raise JournalClosedError(self.path, self._failure or _FULL)
 
     def _check_replayed(self) -> None:
@@ -200,11 +208,16 @@ def open_journal(path: Path, *, owner: str, size: int) -> Journal:
             raise
 
 
+def journals_in(folder: Path) -> list[Path]:
+    """Return the journals in a folder, by name."""
+    with naming(folder), os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX) and _is_plain(entry))
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Return the journals in a folder that no process has open, by name; another may open one before you do."""
-    with naming(folder), os.scandir(folder) as entries:
-        found = sorted(entry.path for entry in entries if entry.name.endswith(SUFFIX) and _is_plain(entry))
-        return [path for path in map(Path, found) if _is_free(path)]
+    with naming(folder):
+        return [path for path in journals_in(folder) if _is_free(path)]
 
 
 def _recover(path: Path, file: int, owner: str, size: int) -> Journal:
@@ -224,7 +237,7 @@ def _recover(path: Path, file: int, owner: str, size: int) -> Journal:
 def _new_header(path: Path, data: bytes, owner: str) -> Header:
     # Zeros alone are a creation that did not complete: the header is synced before the first append.
     if written(data):
-        raise JournalError(path, "has no valid header: see `sovren-edge ledger repair`", 0)
+        raise bad_header(path)
     return Header(owner, os.urandom(MARKER_SIZE))
 
 
@@ -266,8 +279,16 @@ def _is_plain(entry: os.DirEntry[str]) -> bool:
 def _is_free(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):
+            return lock_shared(file.fileno())
+    except FileNotFoundError:
+        return False
+
+
+def lock_shared(file: int) -> bool:
+    """Keep others from opening a journal that is only looked at; return False if somebody has it open."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
 

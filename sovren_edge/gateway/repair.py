@@ -42,6 +42,11 @@ class Repaired:
         """Bytes in all gaps."""
         return sum(length for _, length in self.gaps)
 
+    @property
+    def owner_lost(self) -> bool:
+        """Whether the header was bad, which says whose journal it is."""
+        return self.cut_at == 0
+
 
 def repair(path: Path) -> Repaired:
     """Rewrite a journal with all valid groups, those behind a bad one too; the old file stays, as `<path>.bad`.
@@ -69,6 +74,11 @@ def _repair(path: Path, data: bytes) -> Repaired:
     return Repaired(sum(map(len, groups)), gaps)
 
 
+def bad_path(path: Path) -> Path:
+    """Return where a repair leaves the old file."""
+    return path.with_name(f"{path.name}.bad")
+
+
 def _replace(path: Path, owner: str, groups: Sequence[Sequence[bytes]]) -> None:
     """Put a new file in the place of the old; at any instant one of them is complete and has the name."""
     _keep(path)
@@ -77,6 +87,9 @@ def _replace(path: Path, owner: str, groups: Sequence[Sequence[bytes]]) -> None:
     header = Header(owner, os.urandom(MARKER_SIZE))
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        if not os.geteuid():
+            # Root repairs what another user's program must be able to open.
+            os.fchown(file, path.stat().st_uid, path.stat().st_gid)
         write_at(file, 0, encode_header(header) + b"".join(encode_frame(header.marker, group) for group in groups))
         os.fsync(file)
     finally:
@@ -86,7 +99,7 @@ def _replace(path: Path, owner: str, groups: Sequence[Sequence[bytes]]) -> None:
 
 
 def _keep(path: Path) -> None:
-    bad = path.with_name(f"{path.name}.bad")
+    bad = bad_path(path)
     try:
         bad.hardlink_to(path)
     except FileExistsError:

@@ -27,7 +27,7 @@ from sovren_edge.gateway.egress import Egress, open_egress
 from sovren_edge.gateway.frames import JournalError
 from sovren_edge.gateway.grants import Grants, LocalGrants
 from sovren_edge.gateway.idempotency import open_idempotency
-from sovren_edge.gateway.journal import SUFFIX, Journal, open_journal
+from sovren_edge.gateway.journal import FOLDER, SUFFIX, Journal, open_journal
 from sovren_edge.gateway.ledger import open_ledger
 from sovren_edge.gateway.limiter import Limiter
 from sovren_edge.gateway.owners import Owners, open_owners
@@ -72,7 +72,7 @@ class Gateway(Handler):
     async def open(self, edge: Edge) -> AsyncIterator[Routes]:
         """Serve; PostgreSQL may be away, and Redis, and then callers are told so."""
         async with AsyncExitStack() as stack:
-            yield await _compose(self.settings, self.state_dir / "gateway", edge, stack)
+            yield await _compose(self.settings, self.state_dir / FOLDER, edge, stack)
 
 
 async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: AsyncExitStack) -> Routes:
