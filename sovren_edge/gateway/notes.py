@@ -20,7 +20,7 @@ class _Note:
 
 
 class Notes:
-    """The last refusal of each subscriber, for a second at most, and never beyond the moment at which a place is free."""
+    """The last refusal of each subscriber, for a second at most, and until a place is free."""
 
     def __init__(self) -> None:
         self._notes: dict[str, _Note] = {}
