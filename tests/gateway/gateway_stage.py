@@ -95,6 +95,17 @@ class Front:
     log: CapturingLogger
     edge: Edge
 
+    @property
+    def events(self) -> list[str]:
+        """What the log says has happened."""
+        return [str(call.kwargs.get("event")) for call in self.log.calls]
+
+    @property
+    def journaling(self) -> bool:
+        """Whether rows are in the journal."""
+        turns = [event for event in self.events if event in {"ledger_journaling", "ledger_replayed"}]
+        return turns[-1:] == ["ledger_journaling"]
+
     def ready(self) -> bool:
         """Whether /ready would say so."""
         return all(check() for check in self.edge.checks.values())
@@ -125,7 +136,11 @@ class Front:
             return Told(answer.status, answer.headers.copy(), await answer.read())
 
     async def rows(self, where: str = "true", *, settled: bool = True) -> list[Row]:
-        """Return what the ledger has, in order; a caller has its answer a moment before its row is settled."""
+        """Return what the ledger has, in order; a caller has its answer a moment before its row is settled.
+
+        On a busy machine PostgreSQL may not acknowledge in time, and rows come to it from the journal.
+        """
+        await eventually(lambda: not self.journaling, timeout_s=20)
         open_rows = "SELECT count(*) FROM api_requests WHERE settled_at IS NULL"
         while settled and await self.database.fetchval(open_rows):  # noqa: ASYNC110 - a row has no event
             await asyncio.sleep(POLL_S)

