@@ -64,7 +64,8 @@ class Proxy:
         finally:
             # A caller that leaves cancels this, and what must be done is done all the same.
             finishing = self._finishing(call)
-        if finishing is not None:
+        if finishing is not None and not call.whole:
+            # What is refused or failed is on record before its caller knows; an answer that is whole is not held back.
             await asyncio.shield(finishing)
         return response
 

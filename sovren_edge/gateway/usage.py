@@ -111,6 +111,8 @@ class _Usage:
                 told["cost"] = tell_cost(await read_costs(connection, subscriber_id, terms))
                 answer.content_type = "application/json"
                 await _send(request, answer, json_lines(told, points, terms, following))
+        # The connection to PostgreSQL is given back first: a caller that has all may leave at once.
+        await answer.write_eof()
         return answer
 
     async def _authorize(self, request: Request, subscriber: str) -> None:
@@ -173,7 +175,6 @@ async def _send(request: Request, answer: StreamResponse, lines: AsyncIterator[b
             await answer.write(bytes(gathered))
             gathered.clear()
     await answer.write(bytes(gathered))
-    await answer.write_eof()
 
 
 def usage_routes(

@@ -94,6 +94,8 @@ class Front:
     database: Database
     log: CapturingLogger
     edge: Edge
+    # What each request was counted as.
+    statuses: list[int]
 
     @property
     def events(self) -> list[str]:
@@ -181,6 +183,7 @@ async def open_front(
         aiohttp.ClientSession() as http,
     ):
         names.records = {(HOST, "A"): ["127.0.0.1"], (OTHER, "A"): ["127.0.0.1"], ("example.org", "A"): ["127.0.0.1"]}
+        statuses: list[int] = []
         edge = Edge(
             name="api-gateway",
             log=bound,
@@ -199,7 +202,7 @@ async def open_front(
                 title="api-gateway",
                 version="0",
                 log=bound,
-                observe=lambda *_: None,
+                observe=lambda _request, _route, status, _seconds: statuses.append(status),
                 moved=Gateway.moved,
                 body_limit=Gateway.body_limit,
             )
@@ -209,7 +212,7 @@ async def open_front(
             await site.start()
             try:
                 port = runner.addresses[0][1]
-                front = Front(f"http://127.0.0.1:{port}", http, upstream, names, database, log, edge)
+                front = Front(f"http://127.0.0.1:{port}", http, upstream, names, database, log, edge, statuses)
                 if await_ready:
                     await eventually(front.ready)
                     while not await database.fetchval("SELECT true FROM subscribers"):  # noqa: ASYNC110 - no event

@@ -268,3 +268,19 @@ async def test_refusals_have_a_limit_of_their_own(front: Front) -> None:
     assert (told.status, told.reason) == (429, "refusal_limit")
     assert int(told.headers["Retry-After"]) > 3000
     assert len(await front.rows()) == 300
+
+
+async def test_a_caller_that_has_all_and_leaves_at_once_was_served(front: Front) -> None:
+    """Its request is one that was answered, in all counters."""
+    port = int(front.base.rpartition(":")[2])
+    for _ in range(4):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        path = f"/proxy/founder/example?url=https://{HOST}/"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 0\r\n\r\n"
+        writer.write(head.encode())
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.transport.abort()
+    rows = await front.rows()
+    assert [(row["status"], row["reason"]) for row in rows] == [(200, "")] * 4
+    await eventually(lambda: len(front.statuses) == 4)
+    assert front.statuses == [200] * 4
