@@ -56,6 +56,11 @@ class Credentials:
         )
         self._refreshes: Coalescing[tuple[Purpose, str | None], Stored | None] = Coalescing(spawn)
 
+    @property
+    def refresh_failures(self) -> int:
+        """How often an authorization server was asked in vain."""
+        return self._refresher.failed
+
     async def find(self, purpose: Purpose) -> Credential | None:
         """Return what is sent for this purpose; None: nothing is stored for exactly this host.
 

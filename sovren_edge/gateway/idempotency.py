@@ -79,7 +79,12 @@ class Idempotency:
         # Requests whose rows are not to be removed, and the ends of theirs that PostgreSQL has not acknowledged.
         self._open: set[UUID] = set()
         self._endings: dict[UUID, _Ending] = {}
-        self._waiting = 0
+        self._waiting_bytes = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have ended, and PostgreSQL has not acknowledged how."""
+        return len(self._endings)
 
     async def begin(
         self, subscriber: str, service: str, key: str, fingerprint: bytes, request_id: UUID
@@ -104,7 +109,7 @@ class Idempotency:
 
     async def complete(self, begun: Begun, status: int, reason: str, fields: list[Field], body: bytes | None) -> None:
         """Keep an answer; `body` is None if it is longer than LONGEST_BODY."""
-        if body is None or len(body) > LONGEST_BODY or self._sealer is None or self._waiting > WAITING_MOST:
+        if body is None or len(body) > LONGEST_BODY or self._sealer is None or self._waiting_bytes > WAITING_MOST:
             await self._end(_Ending(begun, "not_kept", None))
             return
         answer = self._sealer.seal(encode(Kept(status, reason, fields, body)), *begun.bound)
@@ -174,7 +179,7 @@ class Idempotency:
 
     async def _end(self, ending: _Ending) -> None:
         self._endings[ending.begun.request_id] = ending
-        self._waiting += len(ending.answer or b"")
+        self._waiting_bytes += len(ending.answer or b"")
         await self._write(ending)
 
     async def _write(self, ending: _Ending) -> bool:
@@ -186,7 +191,7 @@ class Idempotency:
         except EdgeError:
             return False
         if self._endings.pop(begun.request_id, None) is not None:
-            self._waiting -= len(answer or b"")
+            self._waiting_bytes -= len(answer or b"")
         self._open.discard(begun.request_id)
         return True
 

@@ -71,6 +71,11 @@ class Ledger:
         self._lock = asyncio.Lock()
         self.journaling = True
 
+    @property
+    def waiting(self) -> int:
+        """How many rows are not being written yet."""
+        return sum(len(records) for records, _ in self._waiting)
+
     async def write(self, *rows: Row) -> None:
         """Return when rows are durable; raises EdgeError 503 if they cannot be."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -26,6 +26,8 @@ from sovren_edge.store.database import Database
 
 BEAT_S = 1.0
 SETTLE_S = 5.0
+# Some beats may be late.
+REACHED_S = 5.0
 # An owner whose lock is free may still be about to take it again: for so long after it was seen, or PostgreSQL began.
 GONE_S = 60.0
 ABSENT_S = 86_400.0
@@ -86,7 +88,15 @@ class Owners:
     @property
     def absent(self) -> bool:
         """Whether others may take this process for gone, or have never heard of it."""
-        return self._seen_s is None or now_s() - self._seen_s > ABSENT_S
+        return not self._seen_within(ABSENT_S)
+
+    @property
+    def reached(self) -> bool:
+        """Whether PostgreSQL has answered in the last seconds."""
+        return self._seen_within(REACHED_S)
+
+    def _seen_within(self, seconds: float) -> bool:
+        return self._seen_s is not None and now_s() - self._seen_s <= seconds
 
     async def moment(self) -> int:
         """Return a number that is greater than any before; raises EdgeError 503 while PostgreSQL is away."""

@@ -52,6 +52,7 @@ class Recording:
 
     def begin(self, service: str, request: Request) -> Call:
         """Return the state of a request that has just come."""
+        self.counts.begun()
         now = self.clock.now()
         row = RequestRow(
             request_id=make_request_id(int(now.timestamp() * 1000), secrets.token_bytes(RANDOM_BYTES)),

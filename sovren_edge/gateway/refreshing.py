@@ -39,7 +39,7 @@ def failed(why: str) -> EdgeError:
 
 
 class Refresher:
-    """Refreshes what is stored; `now` tells seconds since 1970."""
+    """Refreshes what is stored; `now` tells seconds since 1970, `failed` how often a server gave nothing."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Refresher:
         # By purpose: the secret that was refreshed, and what it became; the secret that was not, when and why.
         self._unsaved: dict[Purpose, tuple[OAuthSecret, OAuthSecret]] = {}
         self._failures: dict[Purpose, tuple[OAuthSecret, float, str]] = {}
+        self.failed = 0
 
     async def refresh(self, purpose: Purpose, used: str | None) -> Stored | None:
         """Return what is stored, refreshed if it still wants that; None if nothing is stored any more.
@@ -125,6 +126,7 @@ class Refresher:
             return read_token(secret, status, body, self._now())
         except (TimeoutError, EgressError, TokenRefusedError) as error:
             why = _reason(error)
+        self.failed += 1
         self._failures[purpose] = (secret, self._now(), why)
         self._log.warning("credential_refresh_failed", **purpose._asdict(), why=why)
         raise failed(why)

@@ -25,7 +25,12 @@ from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.credentials import open_credentials
 from sovren_edge.gateway.egress import Egress, open_egress
 from sovren_edge.gateway.frames import JournalError
+<<<<<<< HEAD
 from sovren_edge.gateway.grants import Grants, LocalGrants
+=======
+from sovren_edge.gateway.gauges import show_ledger, show_limiter, show_money_and_keys
+from sovren_edge.gateway.grants import LocalGrants
+>>>>>>> acd72af (Show the gateway's state to Prometheus; its port is ready while rows can be made durable, with PostgreSQL or without)
 from sovren_edge.gateway.idempotency import open_idempotency
 from sovren_edge.gateway.journal import FOLDER, SUFFIX, Journal, open_journal
 from sovren_edge.gateway.ledger import open_ledger
@@ -59,6 +64,8 @@ class Gateway(Handler):
     """Send requests to external APIs on behalf of subscribers: whitelisted hosts, so many an hour, all recorded."""
 
     migrations: ClassVar[str | None] = "sovren_edge.gateway.migrations"
+    # Rows can wait in the journal: whether they can is what /ready asks.
+    needs_database: ClassVar[bool] = False
     moved: ClassVar[Mapping[str, str]] = {
         "/executives": MOVED.format("Executives"),
         "/deliberations": MOVED.format("Deliberations"),
@@ -94,6 +101,9 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
     subscribers = Subscribers(database, tasks.spawn, clock.monotonic)
     means = Means(settings, database, owners, adoption, subscribers, tasks, edge)
     grants = await (_local_grants(means) if settings.redis is None else enter(_shared_grants(means, settings.redis)))
+    edge.depends("ledger", lambda: not journal.closed or (owners.reached and not ledger.journaling))
+    show_ledger(edge.metrics, ledger=ledger, journal=journal, adoption=adoption, owners=owners)
+    show_money_and_keys(edge.metrics, budgets=budgets, credentials=credentials, idempotency=idempotency)
     prices = Prices(settings.price_version, settings.prices)
     sending = Sending(
         egress=egress,
@@ -146,6 +156,7 @@ async def _local_grants(means: Means) -> Grants:
     """Grant in this process's memory, once it knows what was granted within the last hour."""
     limiter = Limiter(means.settings.hourly_limit, HOUR_US, means.subscribers.limits)
     means.edge.depends("limiter", lambda: limiter.seeded)
+    show_limiter(means.edge.metrics, limiter)
     means.tasks.keep(_sweep(limiter))
     clock = boot_clock()
     seeding = seed_local(limiter, means.database, means.adoption.adopt, window_us=HOUR_US, clock=clock, now_us=boot_us)

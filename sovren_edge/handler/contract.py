@@ -18,14 +18,16 @@ class Handler(BaseModel, ABC):
     """A business service: its fields are its settings in the configuration, `open` is its whole life.
 
     `migrations` names a package folder of numbered SQL (`my_package.migrations`) if the service has tables; it is read
-    without opening the handler. `moved` names paths that were served here once, with all below them: they answer
-    404, each with its sentence that says where they are now. The class's docstring describes the service in its OpenAPI
-    document. `body_limit` is how many bytes a request's body may have.
+    without opening the handler. Such a port is ready while the database is, unless `needs_database` is false. `moved`
+    names paths that were served here once, with all below them: they answer 404, each with its sentence that says where
+    they are now. The class's docstring describes the service in its OpenAPI document. `body_limit` is how many bytes a
+    request's body may have.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     migrations: ClassVar[str | None] = None
+    needs_database: ClassVar[bool] = True
     moved: ClassVar[Mapping[str, str]] = {}
     body_limit: ClassVar[int] = 1 << 20
 

@@ -3,12 +3,14 @@
 Must not know what is measured.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric as Metric  # noqa: PLC0414 - exported: prometheus_client stays in this room
+from prometheus_client.registry import Collector as Registered
 
 from sovren_edge.observe.stats import DURATION_BOUNDS_S
 
@@ -22,6 +24,28 @@ class Collector(Protocol):
         """Yield families as they stand now."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Counted(Registered):
+    """A counter whose numbers are somebody else's."""
+
+    name: str
+    help_text: str
+    labels: Sequence[str]
+    read: Callable[[], Mapping[tuple[str, ...], int]]
+
+    def describe(self) -> Iterable[Metric]:
+        yield self._family()
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family()
+        for labels, count in self.read().items():
+            family.add_metric(labels, count)
+        yield family
+
+    def _family(self) -> CounterMetricFamily:
+        return CounterMetricFamily(self.name, self.help_text, labels=self.labels)
+
+
 class Metrics:
     """Makes one listener's metrics; a name is `[a-z_]+` and is made once."""
 
@@ -31,6 +55,16 @@ class Metrics:
     def counter(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
         """Make a counter; its series end in `_total`."""
         return Counter(name, help_text, labels, registry=self.registry)
+
+    def counted(
+        self,
+        name: str,
+        help_text: str,
+        read: Callable[[], Mapping[tuple[str, ...], int]],
+        labels: Sequence[str] = (),
+    ) -> None:
+        """Make a counter of plain numbers, by the values of its labels, which are read whenever somebody looks."""
+        self.registry.register(_Counted(name, help_text, labels, read))
 
     def gauge(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Gauge:
         """Make a gauge."""

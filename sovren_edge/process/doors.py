@@ -189,7 +189,7 @@ async def _open_handler(
     services, metrics = shared.services, Metrics()
     stats = ListenerStats(listener.name, listener.service)
     edge = services.edge(listener.name, metrics)
-    if type(handler).migrations is not None:
+    if type(handler).migrations is not None and type(handler).needs_database:
         edge.depends("database", lambda: services.database_ready)
     pages = OwnPages(
         health=listener.health,

@@ -294,6 +294,7 @@ async def test_a_server_that_refuses_is_not_asked_all_the_time(
     clock.s += PAUSE_S
     await refusal(ours)
     assert len(server.asked) == 2
+    assert ours.refresh_failures == 2
     server.refuses = False
     await put(database, replace(SECRET, scope="read"))
     assert await value(ours) == "Bearer access-1"

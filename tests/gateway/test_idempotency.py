@@ -276,9 +276,11 @@ async def test_what_postgres_does_not_take_is_written_later(tmp_path: Path) -> N
         await keys.unknown(dark)
         assert await refusal(keys, "new") == "503 database_unavailable"
         await keys.settle()
+        assert keys.waiting == 2
         async with run_postgres(tmp_path, 5432):
             assert await refusal(keys, "kept") == "409 idempotency_in_flight"
             await keys.settle()
+            assert keys.waiting == 0
             assert (await replayed(keys, "kept")).answer == ANSWER
             assert await refusal(keys, "dark") == "409 idempotency_outcome_unknown"
             await begin(keys, "free", mark=b"other")

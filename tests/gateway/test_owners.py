@@ -78,9 +78,14 @@ async def test_an_owner_that_is_not_seen_for_a_day_is_absent(
         async with database.transaction() as connection:
             await connection.execute("LOCK TABLE owners")
             await asyncio.sleep(0.05)
-            clock.s += module.ABSENT_S + 1
+            clock.s += module.REACHED_S
+            assert owners.reached
+            clock.s += 1
+            assert not owners.reached
+            assert not owners.absent
+            clock.s += module.ABSENT_S
             assert owners.absent
-        await eventually(lambda: not owners.absent)
+        await eventually(lambda: owners.reached and not owners.absent)
 
 
 async def test_who_is_clean_after_a_moment_is_not_awaited(database: Database) -> None:

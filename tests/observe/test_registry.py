@@ -44,6 +44,22 @@ def test_one_family_of_many_sources() -> None:
     assert "_created" not in text
 
 
+def test_plain_numbers_are_read_when_somebody_looks() -> None:
+    """As they stand then; a name is made once, whichever way."""
+    metrics, numbers = Metrics(), {("a",): 1}
+    metrics.counted("calls", "Calls.", lambda: numbers, ["kind"])
+    metrics.counted("faults", "Faults.", lambda: {(): len(numbers)})
+    numbers |= {("a",): 2, ("b",): 5}
+    text = render([Source(metrics.registry, {"listener": "one"})]).decode()
+    assert text == (
+        "# HELP calls_total Calls.\n# TYPE calls_total counter\n"
+        'calls_total{listener="one",kind="a"} 2\ncalls_total{listener="one",kind="b"} 5\n'
+        '# HELP faults_total Faults.\n# TYPE faults_total counter\nfaults_total{listener="one"} 2\n'
+    )
+    with pytest.raises(ValueError, match="Duplicated"):
+        metrics.counter("calls", "Calls.")
+
+
 def test_histograms_count_by_upper_bound() -> None:
     """A bound belongs to its bucket; quantiles are bounds."""
     histogram = Histogram((1.0, 2.0))
