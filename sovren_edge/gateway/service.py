@@ -25,12 +25,8 @@ from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.credentials import open_credentials
 from sovren_edge.gateway.egress import Egress, open_egress
 from sovren_edge.gateway.frames import JournalError
-<<<<<<< HEAD
-from sovren_edge.gateway.grants import Grants, LocalGrants
-=======
 from sovren_edge.gateway.gauges import show_ledger, show_limiter, show_money_and_keys
-from sovren_edge.gateway.grants import LocalGrants
->>>>>>> acd72af (Show the gateway's state to Prometheus; its port is ready while rows can be made durable, with PostgreSQL or without)
+from sovren_edge.gateway.grants import Grants, LocalGrants
 from sovren_edge.gateway.idempotency import open_idempotency
 from sovren_edge.gateway.journal import FOLDER, SUFFIX, Journal, open_journal
 from sovren_edge.gateway.ledger import open_ledger
