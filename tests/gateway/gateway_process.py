@@ -33,6 +33,7 @@ class Life:
     settings: bytes
     database_url: str
     state_dir: Path
+    redis_url: str = ""
 
 
 def run(life: Life, told: Connection) -> None:
@@ -48,7 +49,7 @@ async def _serve(life: Life, told: Connection) -> None:
             name="api-gateway", log=structlog.get_logger(), clock=Clock(), http=http, metrics=Metrics(),
             open_database=lambda: nullcontext(database), doors={}, tokens=verifier(),
         )  # fmt: skip
-        gateway = Gateway(settings=settings_from(life.settings), state_dir=life.state_dir)
+        gateway = Gateway(settings=settings_from(life.settings, life.redis_url), state_dir=life.state_dir)
         async with gateway.open(edge) as routes:
             app = build_application(
                 routes, title="", version="0", log=edge.log, observe=lambda *_: None, body_limit=Gateway.body_limit

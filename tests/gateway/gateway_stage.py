@@ -162,9 +162,10 @@ def settings_json(upstream: Upstream, names: Names, authority: Path, **others: o
     return orjson.dumps(told | others)
 
 
-def settings_from(written: bytes) -> GatewaySettings:
-    """Read settings as a configuration's file has them."""
-    return GatewaySettings.model_validate_json(written, context={"secrets": SecretSource({"KEYS": KEYS})})
+def settings_from(written: bytes, redis_url: str = "") -> GatewaySettings:
+    """Read settings as a configuration's file has them; `redis` may name env:REDIS."""
+    secrets = SecretSource({"KEYS": KEYS, "REDIS": redis_url})
+    return GatewaySettings.model_validate_json(written, context={"secrets": secrets})
 
 
 @asynccontextmanager
