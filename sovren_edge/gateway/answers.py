@@ -60,12 +60,13 @@ def forwarded_answer(answer: Answer, method: str, request_id: str, quota: Quota,
     return StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
 
 
-def replayed_answer(replay: Replay, quota: Quota, now_us: int) -> Response:
+def replayed_answer(replay: Replay, quota: Quota | None, now_us: int) -> Response:
     """Make an answer that was given before, to the same idempotency key."""
     kept = replay.answer
     fields = _reframed(from_upstream(kept.fields), bodiless=True)
     headers = CIMultiDict([*fields, received(kept.status), (REQUEST_ID, str(replay.request_id)), REPLAYED])
-    headers.extend(forwarded_limit_fields(quota, now_us))
+    if quota is not None:
+        headers.extend(forwarded_limit_fields(quota, now_us))
     return Response(status=kept.status, reason=kept.reason, headers=headers, body=kept.body)
 
 

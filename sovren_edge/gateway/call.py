@@ -25,14 +25,13 @@ CALLER_LEFT = 499
 class Call:
     """One request: what is known of it so far, and how it ended.
 
-    `subscriber` is empty until it is known; `order` and `record` come with the policy's consent; `status` and `reason`
-    are what the caller was answered, and why if that was not upstream's answer.
+    `subscriber` is empty until it is known; `status` and `reason` are what the caller was answered, and why if that was
+    not upstream's answer.
     """
 
     started_s: float
     service: str
     subscriber: str = ""
-    order: Order | None = None
     record: Record
     body: bytes = b""
     credential: Credential | None = None

@@ -43,20 +43,22 @@ class Order:
         return self.method in SAFE_METHODS
 
 
-def read_destination(raw_query: bytes, service: str, settings: GatewaySettings) -> tuple[Target, str] | Denial:
-    """Return where a request goes, and why it would be refused if its service were not on trial."""
+def read_aim(raw_query: bytes) -> Target | Denial:
+    """Return where a caller's query leads, whether or not that is allowed."""
     url = read_url(raw_query)
-    target = url if isinstance(url, Denial) else read_target(url)
-    if isinstance(target, Denial):
-        return target
+    return url if isinstance(url, Denial) else read_target(url)
+
+
+def trial(target: Target, service: str, settings: GatewaySettings) -> str | Denial:
+    """Return why a service may not be called there; of a service on trial, the reason alone; nothing if it may."""
     denial = judge(target, service, settings.hosts)
     if denial is None:
-        return target, ""
+        return ""
     found = settings.services.get(service)
-    return (target, denial.reason) if found is not None and found.mode == "report" else denial
+    return denial.reason if found is not None and found.mode == "report" else denial
 
 
-def read_order(destination: tuple[Target, str], service: str, given: Sequence[Field]) -> Order | Denial:
+def read_order(target: Target, service: str, given: Sequence[Field], *, would_deny: str = "") -> Order | Denial:
     """Return what is to be sent, of all fields that a caller gave."""
     method = read_method(_values(given, "x-upstream-method"))
     fields = to_upstream(given)
@@ -73,7 +75,6 @@ def read_order(destination: tuple[Target, str], service: str, given: Sequence[Fi
         return retries
     if isinstance(key, Denial):
         return key
-    target, would_deny = destination
     order = Order(service, target, method, fields, authorization, retries, would_deny, key)
     return NOT_REPEATABLE if order.retries and not (order.safe or key) else order
 

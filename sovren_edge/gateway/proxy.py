@@ -21,7 +21,7 @@ from sovren_edge.gateway.credential_store import Purpose
 from sovren_edge.gateway.credentials import Credentials
 from sovren_edge.gateway.idempotency import Begun, Idempotency
 from sovren_edge.gateway.limiter import Quota
-from sovren_edge.gateway.order import Order, read_destination, read_order
+from sovren_edge.gateway.order import Order, read_aim, read_order, trial
 from sovren_edge.gateway.policy import Denial
 from sovren_edge.gateway.recording import Recording
 from sovren_edge.gateway.refusals import credential_missing, denied, mismatched, not_granted
@@ -74,7 +74,6 @@ class Proxy:
     ) -> StreamResponse:
         await self._admit(call, subscriber, request)
         order = self._order(call, url, request)
-        self.recording.ordered(call, order)
         await self._find_credential(call, order)
         call.body = await body.enter_async_context(self.bodies.take(request))
         if order.key is not None and (replay := await self._begin(call, order, order.key)):
@@ -82,7 +81,7 @@ class Proxy:
         return await self.sending.send(call, order, request)
 
     async def _quota(self, call: Call) -> Quota | None:
-        """Return what a refused subscriber has used, if that is known; a flood of refusals asks nobody."""
+        """Return what a subscriber has used, if that is known; a flood of refusals asks nobody."""
         if call.quota is None and call.subscriber and not call.counted_only:
             with suppress(EdgeError):
                 return await self.sending.grants.look(call.subscriber)
@@ -96,12 +95,17 @@ class Proxy:
         self.recording.known(call, subscriber)
 
     def _order(self, call: Call, url: RawQuery, request: Request) -> Order:
-        destination = read_destination(url, call.service, self.settings)
-        if isinstance(destination, Denial):
-            raise denied(destination)
-        order = read_order(destination, call.service, list(request.headers.items()))
+        target = read_aim(url)
+        if isinstance(target, Denial):
+            raise denied(target)
+        self.recording.aimed(call, target)
+        would_deny = trial(target, call.service, self.settings)
+        if isinstance(would_deny, Denial):
+            raise denied(would_deny)
+        order = read_order(target, call.service, list(request.headers.items()), would_deny=would_deny)
         if isinstance(order, Denial):
             raise denied(order)
+        self.recording.ordered(call, order)
         return order
 
     async def _find_credential(self, call: Call, order: Order) -> None:
@@ -122,8 +126,7 @@ class Proxy:
             call.key = begun
             return None
         call.replay(begun.answer)
-        quota = await self.sending.grants.look(call.subscriber)
-        return replayed_answer(begun, quota, self.sending.grants.now_us())
+        return replayed_answer(begun, await self._quota(call), self.sending.grants.now_us())
 
     def _finishing(self, call: Call) -> "asyncio.Task[None] | None":
         if call.counted_only:

@@ -20,6 +20,7 @@ from sovren_edge.gateway.floods import Flood, Floods
 from sovren_edge.gateway.ledger import Ledger
 from sovren_edge.gateway.limiter import Limiter
 from sovren_edge.gateway.order import Order
+from sovren_edge.gateway.policy import Target
 from sovren_edge.gateway.prices import Prices
 from sovren_edge.gateway.record import Record
 from sovren_edge.gateway.refusals import refused_too_often
@@ -75,13 +76,13 @@ class Recording:
         call.subscriber = subscriber
         call.record.row = replace(call.record.row, subscriber_id=subscriber)
 
+    def aimed(self, call: Call, target: Target) -> None:
+        """Note where it would go."""
+        call.record.row = replace(call.record.row, host=target.host, path=target.path)
+
     def ordered(self, call: Call, order: Order) -> None:
-        """Note where it goes."""
-        call.order = order
-        target = order.target
-        call.record.row = replace(
-            call.record.row, method=order.method, host=target.host, path=target.path, would_deny=order.would_deny
-        )
+        """Note what is to be sent."""
+        call.record.row = replace(call.record.row, method=order.method, would_deny=order.would_deny)
 
     def refusal(self, call: Call, error: EdgeError) -> EdgeError:
         """Return what a caller is told: the error, or that it was refused too often."""

@@ -1,7 +1,11 @@
 """Grants of one process: the limiter behind the seam, with a clock of its own."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from sovren_edge.gateway import clocks
 from sovren_edge.gateway.grants import Grants, LocalGrants
 from sovren_edge.gateway.limiter import Exceeded, Granted, Limiter, NotSeeded, Quota
 
@@ -34,3 +38,13 @@ async def test_a_request_is_granted_confirmed_and_ended() -> None:
     clock.us += HOUR_US
     assert grants.now_us() == clock.us
     assert (await grants.look("ann")).used == 0
+
+
+def test_where_boots_have_no_names_no_two_processes_compare_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere than on Linux a clock is known to its process alone."""
+    assert clocks.boot_clock() == clocks.boot_clock()
+    assert clocks.boot_clock().startswith(("boot:", "process:"))
+    monkeypatch.setattr(clocks, "BOOT_ID", Path("/nonexistent"))
+    assert clocks.boot_clock().startswith("process:")
+    before_us = clocks.boot_us()
+    assert clocks.boot_us() >= before_us > 0

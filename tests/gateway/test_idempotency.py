@@ -322,7 +322,7 @@ async def test_what_its_caller_did_not_wait_for_is_written(
 
 async def until_kept(database: Database) -> None:
     """Wait until an answer is kept."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await database.fetchval("SELECT true FROM idempotency_keys WHERE state = 'kept'"):  # noqa: ASYNC110 - PostgreSQL's
             await asyncio.sleep(0.005)
 

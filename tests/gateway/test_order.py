@@ -2,7 +2,7 @@
 
 import pytest
 
-from sovren_edge.gateway.order import NOT_REPEATABLE, RETRY_MALFORMED, Order, read_destination, read_order
+from sovren_edge.gateway.order import NOT_REPEATABLE, RETRY_MALFORMED, Order, read_aim, read_order, trial
 from sovren_edge.gateway.policy import Denial, Target
 from sovren_edge.gateway.settings import GatewaySettings, ServiceSettings
 
@@ -18,12 +18,10 @@ TARGET = Target("https://slack.com/api/x?a=1", "slack.com", "/api/x")
 
 def test_a_destination_is_judged_by_its_service() -> None:
     """A service on trial is not refused what its list would refuse, and it is said why it would."""
-    assert read_destination(QUERY, "slack", SETTINGS) == (TARGET, "")
-    assert read_destination(QUERY, "zoom", SETTINGS) == (TARGET, "service_host_mismatch")
-    assert read_destination(b"url=https://api.zoom.us/", "zoom", SETTINGS) == (
-        Target("https://api.zoom.us/", "api.zoom.us", "/"),
-        "",
-    )
+    assert read_aim(QUERY) == TARGET
+    assert trial(TARGET, "slack", SETTINGS) == ""
+    assert trial(TARGET, "zoom", SETTINGS) == "service_host_mismatch"
+    assert trial(Target("https://api.zoom.us/", "api.zoom.us", "/"), "zoom", SETTINGS) == ""
 
 
 @pytest.mark.parametrize(
@@ -38,14 +36,15 @@ def test_a_destination_is_judged_by_its_service() -> None:
 )
 def test_what_leads_nowhere(query: bytes, service: str, reason: str) -> None:
     """Being on trial helps neither a URL that is none nor a service that nobody knows."""
-    denial = read_destination(query, service, SETTINGS)
+    target = read_aim(query)
+    denial = target if isinstance(target, Denial) else trial(target, service, SETTINGS)
     assert isinstance(denial, Denial)
     assert denial.reason == reason
 
 
 def order(*given: tuple[str, str]) -> Order | Denial:
     """Read an order to slack."""
-    return read_order((TARGET, ""), "slack", given)
+    return read_order(TARGET, "slack", given)
 
 
 def test_an_order_has_what_was_asked() -> None:

@@ -115,6 +115,7 @@ async def test_refusals_are_rows_and_cost_nothing(
     (row,) = await front.rows()
     assert (row["decision"], row["status"], row["reason"], row["grant_charged"]) == ("refused", status, reason, False)
     assert row["service"] in {"example", "closed", ""}
+    assert row["host"] in {HOST, OTHER, "evil.example", f"{OTHER}.evil.example", ""}
 
 
 async def test_a_service_on_trial_is_called_all_the_same(front: Front) -> None:

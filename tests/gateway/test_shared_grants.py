@@ -13,8 +13,8 @@ import structlog
 from harness import eventually
 
 from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.gateway import notes, redis_seeding, shared_grants
 from sovren_edge.gateway import owners as owners_module
-from sovren_edge.gateway import redis_seeding, shared_grants
 from sovren_edge.gateway.journal import open_journal
 from sovren_edge.gateway.ledger import Ledger, apply, open_ledger
 from sovren_edge.gateway.limiter import Crowded, Exceeded, Granted, NotSeeded, Quota
@@ -211,8 +211,8 @@ async def test_a_decision_is_one_call(valkey: Valkey, grants: SharedGrants) -> N
 
 async def test_a_note_is_told_for_a_second(grants: SharedGrants, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or until one of this process ends; there are not too many of them."""
-    monkeypatch.setattr(shared_grants, "MOST_NOTES", 2)
-    monkeypatch.setattr(shared_grants, "NOTED_US", 20_000)
+    monkeypatch.setattr(notes, "MOST", 2)
+    monkeypatch.setattr(notes, "KEPT_US", 20_000)
     for who in ("ann", "bob", "eve"):
         for number in range(4):
             decision = await grants.grant(who, str(number))

@@ -23,7 +23,7 @@ from limits.strategies import MovingWindowRateLimiter
 from redis.asyncio import Redis
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway import redis_link, redis_scripts, redis_seeding, shared_grants
+from sovren_edge.gateway import notes, redis_link, redis_scripts, redis_seeding, shared_grants
 from sovren_edge.gateway.adoption import Adoption
 from sovren_edge.gateway.journal import Journal, open_journal
 from sovren_edge.gateway.ledger import apply
@@ -65,7 +65,7 @@ def own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in ((shared_grants, "GRANT END"), (redis_seeding, "BEGIN SEED FINISH RELEASE")):
         for name in names.split():
             monkeypatch.setattr(module, name, timed(getattr(redis_scripts, name)))
-    monkeypatch.setattr(shared_grants, "NOTED_US", 0)
+    monkeypatch.setattr(notes, "KEPT_US", 0)
 
 
 @dataclass
