@@ -12,7 +12,7 @@ from collections.abc import Callable
 import psutil
 from timing import microseconds
 
-from sovren_edge.gateway.limiter import Limiter
+from sovren_edge.gateway.limit.limiter import Limiter
 
 LIMIT, WINDOW_US = 100, 3_600_000_000
 SUBSCRIBERS = 100_000

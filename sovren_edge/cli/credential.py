@@ -14,8 +14,10 @@ from sovren_edge.cli.options import json_option, read_subscriber
 from sovren_edge.cli.place import Place, in_place
 from sovren_edge.cli.show import show_credentials, show_json
 from sovren_edge.errors import StartupError
-from sovren_edge.gateway import rotation
-from sovren_edge.gateway.credential_store import (
+from sovren_edge.gateway.credentials import rotation
+from sovren_edge.gateway.credentials.oauth import OAuthSecret
+from sovren_edge.gateway.credentials.sealing import make_sealer
+from sovren_edge.gateway.credentials.store import (
     CredentialStore,
     HeaderSecret,
     Purpose,
@@ -23,10 +25,8 @@ from sovren_edge.gateway.credential_store import (
     list_credentials,
     remove_credential,
 )
-from sovren_edge.gateway.fields import may_be_sent
-from sovren_edge.gateway.oauth import OAuthSecret
-from sovren_edge.gateway.policy import Denial, is_entry, judge, read_target
-from sovren_edge.gateway.sealing import make_sealer
+from sovren_edge.gateway.egress.fields import may_be_sent
+from sovren_edge.gateway.egress.policy import Denial, is_entry, judge, read_target
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.gateway.subscriber_store import find_subscriber
 

@@ -14,9 +14,9 @@ import orjson
 from sovren_edge.cli.options import config_option, find_config, json_option, local_option
 from sovren_edge.cli.show import show_json, show_networks
 from sovren_edge.config.load import load_gateway
-from sovren_edge.gateway.addresses import NETWORKS
-from sovren_edge.gateway.policy import Denial, judge, read_target
-from sovren_edge.gateway.resolver import ResolveError, Resolver
+from sovren_edge.gateway.egress.addresses import NETWORKS
+from sovren_edge.gateway.egress.policy import Denial, judge, read_target
+from sovren_edge.gateway.egress.resolver import ResolveError, Resolver
 from sovren_edge.gateway.settings import GatewaySettings
 
 

@@ -13,11 +13,11 @@ import click
 from sovren_edge.cli.options import find_state_dir, json_option, local_option, state_option
 from sovren_edge.cli.show import show_journals, show_json
 from sovren_edge.errors import StartupError
-from sovren_edge.gateway.frames import JournalError
-from sovren_edge.gateway.inspection import Inspected, inspect_all
-from sovren_edge.gateway.journal import FOLDER, SUFFIX
-from sovren_edge.gateway.repair import Repaired, bad_path
-from sovren_edge.gateway.repair import repair as repair_journal
+from sovren_edge.gateway.ledger.frames import JournalError
+from sovren_edge.gateway.ledger.inspection import Inspected, inspect_all
+from sovren_edge.gateway.ledger.journal import FOLDER, SUFFIX
+from sovren_edge.gateway.ledger.repair import Repaired, bad_path
+from sovren_edge.gateway.ledger.repair import repair as repair_journal
 
 
 @click.group()

@@ -11,7 +11,7 @@ from sovren_edge.cli.options import json_option, subscriber_argument
 from sovren_edge.cli.place import Place, in_place
 from sovren_edge.cli.show import show_json, show_subscribers
 from sovren_edge.errors import StartupError
-from sovren_edge.gateway.credential_store import list_credentials
+from sovren_edge.gateway.credentials.store import list_credentials
 from sovren_edge.gateway.settings import MOST_HOURLY
 from sovren_edge.gateway.subscriber_store import (
     add_subscriber,

@@ -5,14 +5,14 @@ Must not know when any of it changes.
 
 from collections.abc import Callable
 
-from sovren_edge.gateway.adoption import Adoption
-from sovren_edge.gateway.budgets import Budgets
-from sovren_edge.gateway.credentials import Credentials
-from sovren_edge.gateway.idempotency import Idempotency
-from sovren_edge.gateway.journal import Journal
-from sovren_edge.gateway.ledger import Ledger
-from sovren_edge.gateway.limiter import Limiter
-from sovren_edge.gateway.owners import Owners
+from sovren_edge.gateway.credentials.credentials import Credentials
+from sovren_edge.gateway.ledger.adoption import Adoption
+from sovren_edge.gateway.ledger.idempotency import Idempotency
+from sovren_edge.gateway.ledger.journal import Journal
+from sovren_edge.gateway.ledger.ledger import Ledger
+from sovren_edge.gateway.ledger.owners import Owners
+from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.money.budgets import Budgets
 from sovren_edge.observe.registry import Metrics
 
 

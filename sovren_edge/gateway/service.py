@@ -17,35 +17,35 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from sovren_edge.errors import EdgeError, StartupError
-from sovren_edge.gateway.adoption import Adoption
-from sovren_edge.gateway.bodies import MOST_BYTES, Bodies
-from sovren_edge.gateway.budgets import open_budgets
 from sovren_edge.gateway.clocks import boot_clock, boot_us
 from sovren_edge.gateway.counts import Counts
-from sovren_edge.gateway.credentials import open_credentials
-from sovren_edge.gateway.egress import Egress, open_egress
-from sovren_edge.gateway.frames import JournalError
+from sovren_edge.gateway.credentials.credentials import open_credentials
+from sovren_edge.gateway.credentials.sealing import make_sealer
+from sovren_edge.gateway.egress.client import Egress, open_egress
+from sovren_edge.gateway.egress.resolver import Resolver
 from sovren_edge.gateway.gauges import show_ledger, show_limiter, show_money_and_keys
-from sovren_edge.gateway.grants import Grants, LocalGrants
-from sovren_edge.gateway.idempotency import open_idempotency
-from sovren_edge.gateway.journal import FOLDER, SUFFIX, Journal, open_journal
-from sovren_edge.gateway.ledger import open_ledger
-from sovren_edge.gateway.limiter import Limiter
-from sovren_edge.gateway.owners import Owners, open_owners
-from sovren_edge.gateway.partitions import keep
-from sovren_edge.gateway.prices import Prices
-from sovren_edge.gateway.proxy import Proxy
-from sovren_edge.gateway.recording import Recording
-from sovren_edge.gateway.refusals import REFUSED_MOST
-from sovren_edge.gateway.resolver import Resolver
-from sovren_edge.gateway.sealing import make_sealer
-from sovren_edge.gateway.seeding import seed_local
-from sovren_edge.gateway.sending import Sending
+from sovren_edge.gateway.ledger.adoption import Adoption
+from sovren_edge.gateway.ledger.frames import JournalError
+from sovren_edge.gateway.ledger.idempotency import open_idempotency
+from sovren_edge.gateway.ledger.journal import FOLDER, SUFFIX, Journal, open_journal
+from sovren_edge.gateway.ledger.ledger import open_ledger
+from sovren_edge.gateway.ledger.owners import Owners, open_owners
+from sovren_edge.gateway.ledger.partitions import keep
+from sovren_edge.gateway.limit.grants import Grants, LocalGrants
+from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.limit.seeding import seed_local
+from sovren_edge.gateway.limit.shared_grants import open_shared_grants
+from sovren_edge.gateway.money.budgets import open_budgets
+from sovren_edge.gateway.money.prices import Prices
+from sovren_edge.gateway.proxy.bodies import MOST_BYTES, Bodies
+from sovren_edge.gateway.proxy.proxy import Proxy
+from sovren_edge.gateway.proxy.recording import Recording
+from sovren_edge.gateway.proxy.refusals import REFUSED_MOST
+from sovren_edge.gateway.proxy.sending import Sending
 from sovren_edge.gateway.settings import GatewaySettings
-from sovren_edge.gateway.shared_grants import open_shared_grants
 from sovren_edge.gateway.subscribers import Subscribers
 from sovren_edge.gateway.tasks import Tasks, open_tasks
-from sovren_edge.gateway.usage import usage_routes
+from sovren_edge.gateway.usage.usage import usage_routes
 from sovren_edge.handler import Edge, Handler, Routes, route
 from sovren_edge.store.database import Database
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, field_validator, model_validator
 
 from sovren_edge.auth.networks import Network
-from sovren_edge.gateway.policy import is_entry
-from sovren_edge.gateway.sealing import make_keys, read_keys
+from sovren_edge.gateway.credentials.sealing import make_keys, read_keys
+from sovren_edge.gateway.egress.policy import is_entry
 from sovren_edge.secret import Secret, made_by
 
 

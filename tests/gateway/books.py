@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from sovren_edge.gateway.ledger import apply
-from sovren_edge.gateway.rows import CostRow, RequestRow, Row, encode
+from sovren_edge.gateway.ledger.ledger import apply
+from sovren_edge.gateway.ledger.rows import CostRow, RequestRow, Row, encode
 from sovren_edge.store.database import Database
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -55,7 +55,7 @@ async def stage(authority: trustme.CA) -> AsyncIterator[Stage]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the wait for the next byte."""
-    monkeypatch.setattr("sovren_edge.gateway.egress.IDLE_S", SHORT_S)
+    monkeypatch.setattr("sovren_edge.gateway.egress.client.IDLE_S", SHORT_S)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sovren_edge.gateway.frames import FIRST_FRAME
-from sovren_edge.gateway.journal import Journal, open_journal
+from sovren_edge.gateway.ledger.frames import FIRST_FRAME
+from sovren_edge.gateway.ledger.journal import Journal, open_journal
 
 SIZE = 16384
 SECTOR = 512

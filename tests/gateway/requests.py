@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sovren_edge.gateway.rows import RequestRow
+from sovren_edge.gateway.ledger.rows import RequestRow
 
 
 def reserved(

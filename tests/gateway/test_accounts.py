@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sovren_edge.gateway.accounts import Account, Span, span_of
+from sovren_edge.gateway.money.accounts import Account, Span, span_of
 from sovren_edge.gateway.settings import BudgetSettings
 from tests.gateway.books import NOON, make_cost
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.addresses import NETWORKS, Network, prohibited
+from sovren_edge.gateway.egress.addresses import NETWORKS, Network, prohibited
 
 PUBLIC = [
     "1.1.1.1",

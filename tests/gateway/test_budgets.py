@@ -14,9 +14,9 @@ from harness import eventually
 from structlog.testing import capture_logs
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway import budgets as budgets_module
-from sovren_edge.gateway.budgets import Budgets, Hold, open_budgets
-from sovren_edge.gateway.rows import costs_of, encode
+from sovren_edge.gateway.ledger.rows import costs_of, encode
+from sovren_edge.gateway.money import budgets as budgets_module
+from sovren_edge.gateway.money.budgets import Budgets, Hold, open_budgets
 from sovren_edge.gateway.settings import BudgetSettings
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database

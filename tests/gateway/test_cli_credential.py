@@ -14,11 +14,11 @@ import pytest
 from click.testing import Result
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway.credential_store import CredentialStore, HeaderSecret, Purpose, Secret
+from sovren_edge.gateway.credentials.oauth import OAuthSecret
+from sovren_edge.gateway.credentials.rotation import rotate
+from sovren_edge.gateway.credentials.sealing import Sealer, read_keys
+from sovren_edge.gateway.credentials.store import CredentialStore, HeaderSecret, Purpose, Secret
 from sovren_edge.gateway.migrations import HISTORY
-from sovren_edge.gateway.oauth import OAuthSecret
-from sovren_edge.gateway.rotation import rotate
-from sovren_edge.gateway.sealing import Sealer, read_keys
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
@@ -206,8 +206,8 @@ async def test_a_row_in_use_is_waited_for(database: Database, monkeypatch: pytes
     """For a while: whoever refreshes it writes the last word."""
     old, new = CredentialStore(Sealer(read_keys(ONE))), CredentialStore(Sealer(read_keys(f"{TWO},{ONE}")))
     await old.put(database, FOR, "Authorization", HeaderSecret("hush"))
-    monkeypatch.setattr("sovren_edge.gateway.rotation.POLL_S", 0.01)
-    monkeypatch.setattr("sovren_edge.gateway.rotation.WAIT_S", 30.0 if freed else 0.05)
+    monkeypatch.setattr("sovren_edge.gateway.credentials.rotation.POLL_S", 0.01)
+    monkeypatch.setattr("sovren_edge.gateway.credentials.rotation.WAIT_S", 30.0 if freed else 0.05)
     async with database.transaction() as connection:
         assert await old.lock(connection, FOR) is not None
         rotating = asyncio.create_task(rotate(database, new))

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sovren_edge.gateway.frames import FIRST_FRAME
+from sovren_edge.gateway.ledger.frames import FIRST_FRAME
 from tests.gateway.commands import Call, caller, fault
 from tests.gateway.journals import GROUPS, RECORDS, SIZE, child, filled, flip, line_of, opened, spoil, stored
 
 HOLD = """
 import sys
 from pathlib import Path
-from sovren_edge.gateway.journal import open_journal
+from sovren_edge.gateway.ledger.journal import open_journal
 with open_journal(Path(sys.argv[1]), owner="edge-1/boot", size=int(sys.argv[2])) as journal:
     print("held", flush=True)
     sys.stdin.read()

@@ -14,12 +14,12 @@ from harness import eventually
 from structlog.testing import capture_logs
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway.credential_store import CredentialStore, HeaderSecret, Purpose, Secret, remove_credential
-from sovren_edge.gateway.credentials import FRESH_S, Credential, Credentials, open_credentials
+from sovren_edge.gateway.credentials.credentials import FRESH_S, Credential, Credentials, open_credentials
+from sovren_edge.gateway.credentials.oauth import OAuthSecret
+from sovren_edge.gateway.credentials.refreshing import PAUSE_S, Refresher
+from sovren_edge.gateway.credentials.sealing import Sealer
+from sovren_edge.gateway.credentials.store import CredentialStore, HeaderSecret, Purpose, Secret, remove_credential
 from sovren_edge.gateway.migrations import HISTORY
-from sovren_edge.gateway.oauth import OAuthSecret
-from sovren_edge.gateway.refreshing import PAUSE_S, Refresher
-from sovren_edge.gateway.sealing import Sealer
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
@@ -477,7 +477,7 @@ async def test_nobody_waits_for_ever_for_others(
     await put(database)
     clock.s = LIFE_S
     server.open.clear()
-    monkeypatch.setattr("sovren_edge.gateway.refreshing.WAIT_S", 0.3)
+    monkeypatch.setattr("sovren_edge.gateway.credentials.refreshing.WAIT_S", 0.3)
     async with process(database, stage, clock) as ours, process(database, stage, clock) as theirs:
         refreshing = asyncio.create_task(value(theirs))
         await eventually(lambda: server.asked)
@@ -529,7 +529,7 @@ async def test_a_server_that_does_not_answer_in_time(
     database: Database, ours: Credentials, server: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has failed."""
-    monkeypatch.setattr("sovren_edge.gateway.refreshing.ANSWER_S", 0.1)
+    monkeypatch.setattr("sovren_edge.gateway.credentials.refreshing.ANSWER_S", 0.1)
     server.open.clear()
     await put(database, replace(SECRET, access_token=""))
     assert "did not answer in time" in await refusal(ours)

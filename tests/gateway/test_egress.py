@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trustme
 
-from sovren_edge.gateway.dial import Attempt
+from sovren_edge.gateway.egress.dial import Attempt
 from tests.gateway.tls_upstream import (
     HOST,
     OK,

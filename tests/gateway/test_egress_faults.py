@@ -11,10 +11,10 @@ from ipaddress import IPv4Address, ip_address, ip_network
 import pytest
 import trustme
 
-from sovren_edge.gateway.dial import Attempt
-from sovren_edge.gateway.egress import open_egress
-from sovren_edge.gateway.egress_faults import EgressError, reason_of
-from sovren_edge.gateway.resolver import Address, Resolver
+from sovren_edge.gateway.egress.client import open_egress
+from sovren_edge.gateway.egress.dial import Attempt
+from sovren_edge.gateway.egress.faults import EgressError, reason_of
+from sovren_edge.gateway.egress.resolver import Address, Resolver
 from tests.gateway.tls_upstream import (
     HOST,
     OTHER,
@@ -104,7 +104,7 @@ async def test_a_connection_that_takes_too_long(
     authority: trustme.CA, names: Names, monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
     """TLS included, on however many addresses."""
-    monkeypatch.setattr("sovren_edge.gateway.dial.CONNECT_S", SHORT_S)
+    monkeypatch.setattr("sovren_edge.gateway.egress.dial.CONNECT_S", SHORT_S)
     names.records = {(HOST, "A"): ["127.0.0.1", "127.0.0.2", "127.0.0.3"]}
     with socket.socket() as listening:
         listening.bind(("0.0.0.0", 0))
@@ -128,8 +128,8 @@ async def test_a_connection_that_takes_too_long(
 
 async def test_too_many_at_once(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits too long for one of the connections to a host is told so; the other hosts have theirs."""
-    monkeypatch.setattr("sovren_edge.gateway.dial.PER_HOST", 1)
-    monkeypatch.setattr("sovren_edge.gateway.dial.CONNECT_S", SHORT_S)
+    monkeypatch.setattr("sovren_edge.gateway.egress.dial.PER_HOST", 1)
+    monkeypatch.setattr("sovren_edge.gateway.egress.dial.CONNECT_S", SHORT_S)
     async with staged(authority, authority.issue_cert(HOST, OTHER)) as stage:
 
         async def script(call: Call) -> None:
@@ -147,7 +147,7 @@ async def test_names_that_are_not_found(stage: Stage, monkeypatch: pytest.Monkey
     """Nothing was sent, and the reason is the resolver's."""
     failure = await stage.failure("https://unknown.example.com/")
     assert (failure.reason, failure.status, failure.sent) == ("dns_error", 502, False)
-    monkeypatch.setattr("sovren_edge.gateway.resolver.TIMEOUT_S", SHORT_S)
+    monkeypatch.setattr("sovren_edge.gateway.egress.resolver.TIMEOUT_S", SHORT_S)
     stage.names.dead = {"dead.example.com"}
     async with open_egress(Resolver(stage.names.server)) as egress:
         failure = await Stage(stage.upstream, stage.names, egress).failure("https://dead.example.com/")
@@ -224,7 +224,7 @@ async def test_answers_that_are_none(stage: Stage, raw: bytes, reason: str) -> N
 
 async def test_a_body_that_is_no_http(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found out in the middle of it, where aiohttp keeps it to itself: the time in all ends it."""
-    monkeypatch.setattr("sovren_edge.gateway.egress.TOTAL_S", SHORT_S)
+    monkeypatch.setattr("sovren_edge.gateway.egress.client.TOTAL_S", SHORT_S)
 
     async def script(call: Call) -> None:
         call.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
@@ -295,7 +295,7 @@ async def test_an_upstream_that_falls_silent(stage: Stage, script: Script) -> No
 @pytest.mark.parametrize("script", [silence, drops, continues])
 async def test_an_answer_that_takes_too_long(stage: Stage, monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
     """However busy upstream seems."""
-    monkeypatch.setattr("sovren_edge.gateway.egress.TOTAL_S", SHORT_S)
+    monkeypatch.setattr("sovren_edge.gateway.egress.client.TOTAL_S", SHORT_S)
     stage.upstream.script = script
     failure = await stage.failure()
     assert (failure.reason, failure.status, failure.sent) == ("http_response_timeout", 504, True)
@@ -304,7 +304,7 @@ async def test_an_answer_that_takes_too_long(stage: Stage, monkeypatch: pytest.M
 
 async def test_an_upstream_that_does_not_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time in all ends it; the caller's body is left alone then."""
-    monkeypatch.setattr("sovren_edge.gateway.egress.TOTAL_S", SHORT_S)
+    monkeypatch.setattr("sovren_edge.gateway.egress.client.TOTAL_S", SHORT_S)
     left = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -328,7 +328,7 @@ async def test_an_upstream_that_does_not_read(stage: Stage, monkeypatch: pytest.
 @pytest.mark.parametrize("framing", [b"Content-Length: 2000000", b"Transfer-Encoding: chunked", b"X: y"])
 async def test_an_answer_that_is_too_long(stage: Stage, monkeypatch: pytest.MonkeyPatch, framing: bytes) -> None:
     """What may pass passes; then the connection is cut."""
-    monkeypatch.setattr("sovren_edge.gateway.egress.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("sovren_edge.gateway.egress.client.MOST_BYTES", 1_000_000)
 
     async def script(call: Call) -> None:
         call.writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing)
@@ -355,7 +355,7 @@ async def test_an_answer_that_is_too_long(stage: Stage, monkeypatch: pytest.Monk
 
 async def test_an_answer_of_just_the_most(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit itself may pass."""
-    monkeypatch.setattr("sovren_edge.gateway.egress.MOST_BYTES", 2)
+    monkeypatch.setattr("sovren_edge.gateway.egress.client.MOST_BYTES", 2)
     assert (await stage.fetch())[1] == b"ok"
 
 

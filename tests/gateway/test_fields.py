@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.fields import from_upstream, read_authorization, read_method, to_upstream, with_credential
-from sovren_edge.gateway.policy import Denial
+from sovren_edge.gateway.egress.fields import (
+    from_upstream,
+    read_authorization,
+    read_method,
+    to_upstream,
+    with_credential,
+)
+from sovren_edge.gateway.egress.policy import Denial
 
 Fields = list[tuple[str, str]]
 

@@ -99,7 +99,7 @@ async def test_an_outage_is_shown_and_served_through(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The port is ready while the journal takes rows; not when it is closed, until PostgreSQL has them all."""
-    monkeypatch.setattr("sovren_edge.gateway.owners.REACHED_S", 1.5)
+    monkeypatch.setattr("sovren_edge.gateway.ledger.owners.REACHED_S", 1.5)
     home = tmp_path / "postgres"
     home.mkdir()
     async with run_postgres(home, 5432) as postgres:
@@ -133,7 +133,7 @@ async def test_a_disk_that_fails_matters_once_postgresql_is_away(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A closed journal is an alert at once; the port does its work as long as PostgreSQL takes rows."""
-    monkeypatch.setattr("sovren_edge.gateway.owners.REACHED_S", 1.5)
+    monkeypatch.setattr("sovren_edge.gateway.ledger.owners.REACHED_S", 1.5)
     home = tmp_path / "postgres"
     home.mkdir()
 

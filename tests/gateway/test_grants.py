@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from sovren_edge.gateway import clocks
-from sovren_edge.gateway.grants import Grants, LocalGrants
-from sovren_edge.gateway.limiter import Exceeded, Granted, Limiter, NotSeeded, Quota
+from sovren_edge.gateway.limit.grants import Grants, LocalGrants
+from sovren_edge.gateway.limit.limiter import Exceeded, Granted, Limiter, NotSeeded, Quota
 
 HOUR_US = 3_600_000_000
 NOW_US = 1_000_000_000_000

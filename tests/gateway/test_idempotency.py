@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway.idempotency import Begun, Idempotency, open_idempotency, settle_dead
+from sovren_edge.gateway.credentials.sealing import Sealer
+from sovren_edge.gateway.ledger.idempotency import Begun, Idempotency, open_idempotency, settle_dead
+from sovren_edge.gateway.ledger.replays import LONGEST_BODY, Kept, Replay, fingerprint
 from sovren_edge.gateway.migrations import HISTORY
-from sovren_edge.gateway.replays import LONGEST_BODY, Kept, Replay, fingerprint
-from sovren_edge.gateway.sealing import Sealer
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
@@ -289,7 +289,7 @@ async def test_what_postgres_does_not_take_is_written_later(tmp_path: Path) -> N
 
 async def test_answers_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond that they are not kept; their keys are spent all the same."""
-    monkeypatch.setattr("sovren_edge.gateway.idempotency.WAITING_MOST", 10)
+    monkeypatch.setattr("sovren_edge.gateway.ledger.idempotency.WAITING_MOST", 10)
     async with stopping(tmp_path) as url, open_database(url, SETTINGS) as database:
         async with run_postgres(tmp_path, 5432):
             keys = Idempotency(database, SEALER, "one")
@@ -310,7 +310,7 @@ async def test_what_its_caller_did_not_wait_for_is_written(
 ) -> None:
     """Now and then, and at the end of a process at the latest."""
     if when == "meanwhile":
-        monkeypatch.setattr("sovren_edge.gateway.idempotency.SETTLE_S", 0.01)
+        monkeypatch.setattr("sovren_edge.gateway.ledger.idempotency.SETTLE_S", 0.01)
     async with open_idempotency(database, SEALER, "one") as keys:
         begun = await begin(keys)
         async with locked(database):

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.frames import FIRST_FRAME, JournalError
-from sovren_edge.gateway.journal import (
+from sovren_edge.gateway.ledger.frames import FIRST_FRAME, JournalError
+from sovren_edge.gateway.ledger.journal import (
     LARGEST,
     JournalClosedError,
     JournalFullError,
@@ -21,13 +21,13 @@ from sovren_edge.gateway.journal import (
     leftovers,
     open_journal,
 )
-from sovren_edge.gateway.repair import repair
+from sovren_edge.gateway.ledger.repair import repair
 from tests.gateway.journals import GROUPS, RECORDS, SECTOR, SIZE, child, filled, flip, line_of, opened, spoil, stored
 
 HOLDER = """
 import sys
 from pathlib import Path
-from sovren_edge.gateway.journal import open_journal
+from sovren_edge.gateway.ledger.journal import open_journal
 
 with open_journal(Path(sys.argv[1]), owner="child", size=1 << 20) as journal:
     print("open", flush=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sovren_edge.gateway.frames import FIRST_FRAME, JournalError
-from sovren_edge.gateway.repair import Repaired, repair
+from sovren_edge.gateway.ledger.frames import FIRST_FRAME, JournalError
+from sovren_edge.gateway.ledger.repair import Repaired, repair
 from tests.gateway.journals import GROUPS, RECORDS, filled, flip, opened, spoil, stored
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sovren_edge.gateway.frames import FIRST_FRAME, JournalError
-from sovren_edge.gateway.journal import JournalClosedError
+from sovren_edge.gateway.ledger.frames import FIRST_FRAME, JournalError
+from sovren_edge.gateway.ledger.journal import JournalClosedError
 from tests.gateway.journals import GROUPS, RECORDS, SECTOR, SIZE, child, filled, flip, line_of, opened, spoil, stored
 
 APPENDER = """
 import sys
 from pathlib import Path
-from sovren_edge.gateway.journal import open_journal
+from sovren_edge.gateway.ledger.journal import open_journal
 
 journal = open_journal(Path(sys.argv[1]), owner="child", size=1 << 24)
 number = int(sys.argv[2])
@@ -32,7 +32,7 @@ while True:
 RESETTER = """
 import sys
 from pathlib import Path
-from sovren_edge.gateway.journal import open_journal
+from sovren_edge.gateway.ledger.journal import open_journal
 
 journal = open_journal(Path(sys.argv[1]), owner="child", size=1 << 20)
 print("open", flush=True)

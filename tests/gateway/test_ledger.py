@@ -13,9 +13,9 @@ import structlog
 from harness import eventually
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway.journal import open_journal
-from sovren_edge.gateway.ledger import Ledger, open_ledger
-from sovren_edge.gateway.rows import CostRow, RequestRow, encode, group
+from sovren_edge.gateway.ledger.journal import open_journal
+from sovren_edge.gateway.ledger.ledger import Ledger, open_ledger
+from sovren_edge.gateway.ledger.rows import CostRow, RequestRow, encode, group
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.history import History

@@ -15,7 +15,7 @@ from limits import RateLimitItemPerHour
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from sovren_edge.gateway.limiter import (
+from sovren_edge.gateway.limit.limiter import (
     MOST_INFLIGHT,
     Crowded,
     Decision,

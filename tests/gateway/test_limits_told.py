@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.limiter import Exceeded, Granted, Limiter, Quota
-from sovren_edge.gateway.limits_told import forwarded_limit_fields, own_limit_fields, retry_after_s
+from sovren_edge.gateway.limit.limiter import Exceeded, Granted, Limiter, Quota
+from sovren_edge.gateway.limit.limits_told import forwarded_limit_fields, own_limit_fields, retry_after_s
 
 SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US

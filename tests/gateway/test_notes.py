@@ -2,9 +2,9 @@
 
 import pytest
 
-from sovren_edge.gateway import notes as notes_module
-from sovren_edge.gateway.limiter import Crowded, Exceeded, Quota
-from sovren_edge.gateway.notes import KEPT_US, Notes
+from sovren_edge.gateway.limit import notes as notes_module
+from sovren_edge.gateway.limit.limiter import Crowded, Exceeded, Quota
+from sovren_edge.gateway.limit.notes import KEPT_US, Notes
 
 NOW_US = 1_000_000_000_000
 FULL = Exceeded(Quota(100, 100, NOW_US + 10 * KEPT_US, NOW_US + 3600 * KEPT_US))

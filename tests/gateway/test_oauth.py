@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.oauth import (
+from sovren_edge.gateway.credentials.oauth import (
     LONGEST_S,
     SHORTEST_S,
     YOUNG_S,

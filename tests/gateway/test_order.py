@@ -2,8 +2,8 @@
 
 import pytest
 
-from sovren_edge.gateway.order import NOT_REPEATABLE, RETRY_MALFORMED, Order, read_aim, read_order, trial
-from sovren_edge.gateway.policy import Denial, Target
+from sovren_edge.gateway.egress.policy import Denial, Target
+from sovren_edge.gateway.proxy.order import NOT_REPEATABLE, RETRY_MALFORMED, Order, read_aim, read_order, trial
 from sovren_edge.gateway.settings import GatewaySettings, ServiceSettings
 
 SETTINGS = GatewaySettings(

@@ -10,12 +10,12 @@ import structlog
 from harness import eventually
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway import owners as module
-from sovren_edge.gateway.adoption import Adoption
-from sovren_edge.gateway.journal import JournalError, leftovers, open_journal
-from sovren_edge.gateway.ledger import apply
-from sovren_edge.gateway.owners import Owners, open_owners
-from sovren_edge.gateway.rows import RequestRow, encode
+from sovren_edge.gateway.ledger import owners as module
+from sovren_edge.gateway.ledger.adoption import Adoption
+from sovren_edge.gateway.ledger.journal import JournalError, leftovers, open_journal
+from sovren_edge.gateway.ledger.ledger import apply
+from sovren_edge.gateway.ledger.owners import Owners, open_owners
+from sovren_edge.gateway.ledger.rows import RequestRow, encode
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.history import History

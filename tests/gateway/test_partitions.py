@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway import partitions as partitions_module
-from sovren_edge.gateway.partitions import due, keep, maintain, name_of
+from sovren_edge.gateway.ledger import partitions as partitions_module
+from sovren_edge.gateway.ledger.partitions import due, keep, maintain, name_of
 from sovren_edge.store.database import Database
 from tests.gateway.books import NOON, cost_of, make_row, write
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from sovren_edge.gateway.policy import Denial, Target, is_entry, judge, read_target, read_url
+from sovren_edge.gateway.egress.policy import Denial, Target, is_entry, judge, read_target, read_url
 from tests.gateway.hostile_urls import HOSTILE
 from tests.gateway.urls import GOOD, GOOD_QUERIES, HOSTILE_QUERIES, HOSTS
 

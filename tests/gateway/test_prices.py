@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sovren_edge.gateway.prices import Prices, canonical
-from sovren_edge.gateway.rows import RequestRow
+from sovren_edge.gateway.ledger.rows import RequestRow
+from sovren_edge.gateway.money.prices import Prices, canonical
 from sovren_edge.gateway.settings import GatewaySettings, PriceSettings
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sovren_edge.gateway.credential_store import CredentialStore, HeaderSecret, Purpose
-from sovren_edge.gateway.oauth import OAuthSecret
-from sovren_edge.gateway.sealing import Sealer, read_keys
+from sovren_edge.gateway.credentials.oauth import OAuthSecret
+from sovren_edge.gateway.credentials.sealing import Sealer, read_keys
+from sovren_edge.gateway.credentials.store import CredentialStore, HeaderSecret, Purpose
 from tests.gateway.gateway_stage import KEYS, Front, open_front, saying, sized
 from tests.gateway.tls_upstream import HOST, OTHER, Call
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.proxy_status import ProxyError, failed, received, without_addresses
+from sovren_edge.gateway.egress.proxy_status import ProxyError, failed, received, without_addresses
 
 # The registry that RFC 9209 has begun, without what a gateway that neither decodes nor switches protocols can meet.
 REGISTERED = {

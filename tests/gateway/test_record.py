@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sovren_edge.gateway.dial import Attempt
-from sovren_edge.gateway.record import Record
-from sovren_edge.gateway.request_ids import make_request_id
-from sovren_edge.gateway.rows import RequestRow
+from sovren_edge.gateway.egress.dial import Attempt
+from sovren_edge.gateway.ledger.rows import RequestRow
+from sovren_edge.gateway.proxy.record import Record
+from sovren_edge.gateway.proxy.request_ids import make_request_id
 
 NOON = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 ID = UUID("01900000-0000-7000-8000-000000000000")

@@ -1,8 +1,8 @@
 """What those are told who have no grant, and how floods of them are counted."""
 
-from sovren_edge.gateway.floods import Flood, Floods
-from sovren_edge.gateway.limiter import Crowded, Exceeded, Granted, NotSeeded, Quota
-from sovren_edge.gateway.refusals import (
+from sovren_edge.gateway.limit.limiter import Crowded, Exceeded, Granted, NotSeeded, Quota
+from sovren_edge.gateway.proxy.floods import Flood, Floods
+from sovren_edge.gateway.proxy.refusals import (
     body_too_large,
     busy,
     credential_missing,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.policy import Denial
-from sovren_edge.gateway.replays import Kept, decode, encode, fingerprint, read_key
+from sovren_edge.gateway.egress.policy import Denial
+from sovren_edge.gateway.ledger.replays import Kept, decode, encode, fingerprint, read_key
 
 TEXT = st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 

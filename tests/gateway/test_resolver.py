@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import dns.rcode
 import pytest
 
-from sovren_edge.gateway.resolver import ResolveError, Resolver
+from sovren_edge.gateway.egress.resolver import ResolveError, Resolver
 from tests.name_server import Names, name_server
 
 HOST = "api.example.com"
@@ -100,8 +100,8 @@ async def test_a_name_without_an_address(names: Names) -> None:
 
 async def test_a_dead_zone_delays_no_other(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     """It times out by itself; beyond a limit, no more is waited for at once."""
-    monkeypatch.setattr("sovren_edge.gateway.resolver.TIMEOUT_S", 1.0)
-    monkeypatch.setattr("sovren_edge.gateway.resolver.AT_ONCE", AT_ONCE)
+    monkeypatch.setattr("sovren_edge.gateway.egress.resolver.TIMEOUT_S", 1.0)
+    monkeypatch.setattr("sovren_edge.gateway.egress.resolver.AT_ONCE", AT_ONCE)
     resolver = Resolver(names.server)
     names.records = of(*PUBLIC)
     dead = [f"host-{number}.dead.example.com" for number in range(AT_ONCE)]

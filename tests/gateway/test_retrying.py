@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.retrying import FIRST_PAUSE_S, LATEST_S, asked_s, pause_before
+from sovren_edge.gateway.proxy.retrying import FIRST_PAUSE_S, LATEST_S, asked_s, pause_before
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from sovren_edge.gateway.sealing import Sealer, SealError, make_keys, make_sealer, read_keys
+from sovren_edge.gateway.credentials.sealing import Sealer, SealError, make_keys, make_sealer, read_keys
 
 ONE, TWO = bytes(range(32)), bytes(range(32, 64))
 KEY = base64.b64encode(ONE).decode()

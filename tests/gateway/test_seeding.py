@@ -15,13 +15,13 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sovren_edge.gateway import seeding
-from sovren_edge.gateway.adoption import Adoption
-from sovren_edge.gateway.journal import leftovers, open_journal
-from sovren_edge.gateway.ledger import apply
-from sovren_edge.gateway.limiter import Granted, Limiter, NotSeeded
-from sovren_edge.gateway.rows import RequestRow, encode
-from sovren_edge.gateway.seeding import LONGEST, Present, Seed, grant_id, read_seeds, seed_local
+from sovren_edge.gateway.ledger.adoption import Adoption
+from sovren_edge.gateway.ledger.journal import leftovers, open_journal
+from sovren_edge.gateway.ledger.ledger import apply
+from sovren_edge.gateway.ledger.rows import RequestRow, encode
+from sovren_edge.gateway.limit import seeding
+from sovren_edge.gateway.limit.limiter import Granted, Limiter, NotSeeded
+from sovren_edge.gateway.limit.seeding import LONGEST, Present, Seed, grant_id, read_seeds, seed_local
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings
 from tests.gateway.requests import reserved

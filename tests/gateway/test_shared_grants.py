@@ -13,17 +13,17 @@ import structlog
 from harness import eventually
 
 from sovren_edge.errors import EdgeError, StartupError
-from sovren_edge.gateway import notes, redis_seeding, shared_grants
-from sovren_edge.gateway import owners as owners_module
-from sovren_edge.gateway.journal import open_journal
-from sovren_edge.gateway.ledger import Ledger, apply, open_ledger
-from sovren_edge.gateway.limiter import Crowded, Exceeded, Granted, NotSeeded, Quota
-from sovren_edge.gateway.owners import Owners, open_owners
-from sovren_edge.gateway.redis_clock import RedisClock
-from sovren_edge.gateway.redis_scripts import STATE, inflight_of, log_of
-from sovren_edge.gateway.rows import encode
-from sovren_edge.gateway.seeding import grant_id
-from sovren_edge.gateway.shared_grants import SharedGrants, open_shared_grants
+from sovren_edge.gateway.ledger import owners as owners_module
+from sovren_edge.gateway.ledger.journal import open_journal
+from sovren_edge.gateway.ledger.ledger import Ledger, apply, open_ledger
+from sovren_edge.gateway.ledger.owners import Owners, open_owners
+from sovren_edge.gateway.ledger.rows import encode
+from sovren_edge.gateway.limit import notes, redis_seeding, shared_grants
+from sovren_edge.gateway.limit.limiter import Crowded, Exceeded, Granted, NotSeeded, Quota
+from sovren_edge.gateway.limit.redis_clock import RedisClock
+from sovren_edge.gateway.limit.redis_scripts import STATE, inflight_of, log_of
+from sovren_edge.gateway.limit.seeding import grant_id
+from sovren_edge.gateway.limit.shared_grants import SharedGrants, open_shared_grants
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings
 from tests.gateway.requests import reserved, until

@@ -23,18 +23,18 @@ from limits.strategies import MovingWindowRateLimiter
 from redis.asyncio import Redis
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway import notes, redis_link, redis_scripts, redis_seeding, shared_grants
-from sovren_edge.gateway.adoption import Adoption
-from sovren_edge.gateway.journal import Journal, open_journal
-from sovren_edge.gateway.ledger import apply
-from sovren_edge.gateway.limiter import Granted
-from sovren_edge.gateway.owners import Owners
-from sovren_edge.gateway.redis_link import open_redis
-from sovren_edge.gateway.redis_scripts import Script
-from sovren_edge.gateway.redis_seeding import LAG_US, RedisSeeding
-from sovren_edge.gateway.rows import RequestRow, encode
-from sovren_edge.gateway.seeding import grant_id
-from sovren_edge.gateway.shared_grants import SharedGrants
+from sovren_edge.gateway.ledger.adoption import Adoption
+from sovren_edge.gateway.ledger.journal import Journal, open_journal
+from sovren_edge.gateway.ledger.ledger import apply
+from sovren_edge.gateway.ledger.owners import Owners
+from sovren_edge.gateway.ledger.rows import RequestRow, encode
+from sovren_edge.gateway.limit import notes, redis_link, redis_scripts, redis_seeding, shared_grants
+from sovren_edge.gateway.limit.limiter import Granted
+from sovren_edge.gateway.limit.redis_link import open_redis
+from sovren_edge.gateway.limit.redis_scripts import Script
+from sovren_edge.gateway.limit.redis_seeding import LAG_US, RedisSeeding
+from sovren_edge.gateway.limit.seeding import grant_id
+from sovren_edge.gateway.limit.shared_grants import SharedGrants
 from sovren_edge.store.connection import Connection
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings

@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 import trustme
 
-from sovren_edge.gateway.limiter import Limiter
-from sovren_edge.gateway.seeding import Present, read_seeds
+from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.limit.seeding import Present, read_seeds
 from sovren_edge.store.database import Database
 from tests.gateway.gateway_process import GatewayProcess, Life
 from tests.gateway.gateway_stage import POLL_S, settings_json, token

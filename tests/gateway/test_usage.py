@@ -18,13 +18,13 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier, make_token
-from sovren_edge.gateway import usage as usage_module
-from sovren_edge.gateway.budgets import open_budgets
-from sovren_edge.gateway.grants import LocalGrants
-from sovren_edge.gateway.limiter import Limiter
+from sovren_edge.gateway.limit.grants import LocalGrants
+from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.money.budgets import open_budgets
 from sovren_edge.gateway.settings import BudgetSettings
 from sovren_edge.gateway.subscribers import Subscribers
-from sovren_edge.gateway.usage import usage_routes
+from sovren_edge.gateway.usage import usage as usage_module
+from sovren_edge.gateway.usage.usage import usage_routes
 from sovren_edge.handler import Clock, Edge, Metrics
 from sovren_edge.handler.application import build_application
 from sovren_edge.local.postgres import run_postgres

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovren_edge.gateway.usage_buckets import Granularity, buckets, day_of
-from sovren_edge.gateway.usage_terms import Group, Key, Terms, read_terms, read_zone
+from sovren_edge.gateway.usage.buckets import Granularity, buckets, day_of
+from sovren_edge.gateway.usage.terms import Group, Key, Terms, read_terms, read_zone
 from tests.gateway.books import NOON
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovren_edge.gateway import usage_told
-from sovren_edge.gateway.accounts import Account
-from sovren_edge.gateway.limiter import Quota
+from sovren_edge.gateway.limit.limiter import Quota
+from sovren_edge.gateway.money.accounts import Account
 from sovren_edge.gateway.settings import BudgetSettings
-from sovren_edge.gateway.usage_lines import COLUMNS, csv_line, csv_lines, json_lines
-from sovren_edge.gateway.usage_terms import Group, Key, Terms
-from sovren_edge.gateway.usage_told import (
+from sovren_edge.gateway.usage import told as usage_told
+from sovren_edge.gateway.usage.lines import COLUMNS, csv_line, csv_lines, json_lines
+from sovren_edge.gateway.usage.terms import Group, Key, Terms
+from sovren_edge.gateway.usage.told import (
     COUNTED,
     Of,
     Point,

@@ -10,11 +10,11 @@ from ipaddress import ip_network
 import pytest
 import trustme
 
-from sovren_edge.gateway.dial import Attempt
-from sovren_edge.gateway.egress import Answer, Egress, open_egress
-from sovren_edge.gateway.egress_faults import EgressError
-from sovren_edge.gateway.policy import Target, read_target
-from sovren_edge.gateway.resolver import Resolver
+from sovren_edge.gateway.egress.client import Answer, Egress, open_egress
+from sovren_edge.gateway.egress.dial import Attempt
+from sovren_edge.gateway.egress.faults import EgressError
+from sovren_edge.gateway.egress.policy import Target, read_target
+from sovren_edge.gateway.egress.resolver import Resolver
 from tests.name_server import Names, name_server
 
 HOST = "api.example.com"

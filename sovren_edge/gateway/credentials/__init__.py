@@ -1,0 +1,1 @@
+"""What external services are called with, sealed at rest and renewed in time."""

@@ -1,0 +1,1 @@
+"""The record of requests: durable before they are dialled, whatever PostgreSQL does."""

@@ -1,0 +1,165 @@
+"""Owns what is recorded of a request: its rows, one line in the log, and counters.
+
+Must not know what decides about requests.
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from aiohttp.web import Request
+from structlog.typing import FilteringBoundLogger
+
+from sovren_edge.errors import EdgeError
+from sovren_edge.gateway.counts import Counts
+from sovren_edge.gateway.egress.policy import Target
+from sovren_edge.gateway.ledger.ledger import Ledger
+from sovren_edge.gateway.ledger.rows import Decision, RequestRow
+from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.money.budgets import Budgets
+from sovren_edge.gateway.money.prices import Prices
+from sovren_edge.gateway.proxy.call import CALLER_LEFT, Call
+from sovren_edge.gateway.proxy.floods import Flood, Floods
+from sovren_edge.gateway.proxy.order import Order
+from sovren_edge.gateway.proxy.record import Record
+from sovren_edge.gateway.proxy.refusals import refused_too_often
+from sovren_edge.gateway.proxy.request_ids import RANDOM_BYTES, make_request_id
+from sovren_edge.gateway.proxy.sending import Sending
+from sovren_edge.handler import Clock
+
+MINUTE_S = 60
+# W3C Trace Context: version, trace id, parent id, flags.
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """Records requests in the name of one process, `owner`; `services` are the names that may be told of."""
+
+    owner: str
+    clock_name: str
+    services: Mapping[str, object]
+    clock: Clock
+    ledger: Ledger
+    sending: Sending
+    budgets: Budgets
+    prices: Prices
+    refusals: Limiter
+    counts: Counts
+    log: FilteringBoundLogger
+    floods: Floods = field(default_factory=Floods)
+
+    def begin(self, service: str, request: Request) -> Call:
+        """Return the state of a request that has just come."""
+        self.counts.begun()
+        now = self.clock.now()
+        row = RequestRow(
+            request_id=make_request_id(int(now.timestamp() * 1000), secrets.token_bytes(RANDOM_BYTES)),
+            created_at=now,
+            owner=self.owner,
+            subscriber_id="",
+            # A name that is not configured is whatever a caller wrote.
+            service=service if service in self.services else "",
+            method="",
+            host="",
+            path="",
+            decision="reserved",
+            clock=self.clock_name,
+            trace_id=_trace_id(request),
+        )
+        return Call(started_s=self.clock.monotonic(), service=service, record=Record(row))
+
+    def known(self, call: Call, subscriber: str) -> None:
+        """Note on whose behalf it is."""
+        call.subscriber = subscriber
+        call.record.row = replace(call.record.row, subscriber_id=subscriber)
+
+    def aimed(self, call: Call, target: Target) -> None:
+        """Note where it would go."""
+        call.record.row = replace(call.record.row, host=target.host, path=target.path)
+
+    def ordered(self, call: Call, order: Order) -> None:
+        """Note what is to be sent."""
+        call.record.row = replace(call.record.row, method=order.method, would_deny=order.would_deny)
+
+    def refusal(self, call: Call, error: EdgeError) -> EdgeError:
+        """Return what a caller is told: the error, or that it was refused too often."""
+        call.failed(error)
+        if call.record.reserved or call.counted_only:
+            return error
+        now_us = self.sending.grants.now_us()
+        decision = self.refusals.grant(call.subscriber, call.record.request_id, now_us)
+        self.refusals.settle(call.subscriber, call.record.request_id)
+        return refused_too_often(decision, now_us) or error
+
+    def count(self, call: Call) -> None:
+        """Count a refusal that has no row of its own."""
+        self.budgets.settle(call.hold, None)
+        service = call.record.row.service
+        minute = int(call.record.row.created_at.timestamp()) // MINUTE_S
+        self.floods.count(Flood(call.subscriber, service, call.reason, call.status, minute))
+        self.counts.ended(service, "refused", call.reason)
+
+    async def finish(self, call: Call) -> None:
+        """Settle what a request has left open, and record how it ended; never fails."""
+        await self.sending.end_grant(call)
+        if call.begun and not call.whole and not call.reason:
+            call.status, call.reason = CALLER_LEFT, "caller_left"
+        row = self._last_row(call)
+        cost = self.prices.cost_of(row)
+        self.budgets.settle(call.hold, cost)
+        try:
+            await self.ledger.write(row, *(() if cost is None else (cost,)))
+        except EdgeError as error:
+            self.log.error(  # noqa: TRY400 - the reason says it; there is nothing in its trace
+                "request_not_settled", request_id=call.record.request_id, why=error.problem.reason
+            )
+        await self.sending.tell_key(call)
+        self._tell(row, 0 if cost is None else cost.amount_microusd)
+
+    def _last_row(self, call: Call) -> RequestRow:
+        call.record.row = replace(call.record.row, bytes_in=len(call.body), idempotent_replay=call.replayed)
+        decision: Decision = "settled" if call.record.reserved or call.replayed else "refused"
+        return call.record.ended(decision, call.status, call.reason, bytes_out=call.bytes_out, now=self.clock.now())
+
+    def _tell(self, row: RequestRow, amount_microusd: int) -> None:
+        self.counts.ended(row.service, row.decision, row.reason)
+        if row.ttfb_ms is not None:
+            self.counts.upstream_s.labels(row.service).observe(row.ttfb_ms / 1000)
+        self.log.info(
+            "egress", request_id=str(row.request_id), subscriber=row.subscriber_id, service=row.service,
+            method=row.method, host=row.host, decision=row.decision, reason=row.reason,
+            would_deny=row.would_deny, status=row.status, upstream_status=row.upstream_status, address=row.resolved_ip,
+            attempts=row.attempts, grant_charged=row.grant_charged, replayed=row.idempotent_replay, dns_ms=row.dns_ms,
+            connect_ms=row.connect_ms, ttfb_ms=row.ttfb_ms, total_ms=row.total_ms, bytes_in=row.bytes_in,
+            bytes_out=row.bytes_out, amount_microusd=amount_microusd, trace_id=row.trace_id,
+        )  # fmt: skip
+
+    async def flush(self, *, everything: bool = False) -> None:
+        """Write what was counted in the minutes that are over, or all of it; raises EdgeError if it is not durable."""
+        minute = None if everything else int(self.clock.now().timestamp()) // MINUTE_S
+        taken = self.floods.take(minute)
+        rows = [self._flood_row(flood, count) for flood, count in taken.items() if flood.subscriber]
+        for flood, count in taken.items():
+            self.log.info(
+                "egress_refused", subscriber=flood.subscriber, service=flood.service, reason=flood.reason,
+                status=flood.status, count=count,
+            )  # fmt: skip
+        if rows:
+            await self.ledger.write(*rows)
+
+    def _flood_row(self, flood: Flood, count: int) -> RequestRow:
+        at = datetime.fromtimestamp(flood.minute * MINUTE_S, UTC)
+        return RequestRow(
+            request_id=make_request_id(flood.minute * MINUTE_S * 1000, secrets.token_bytes(RANDOM_BYTES)),
+            created_at=at, settled_at=at, owner=self.owner, subscriber_id=flood.subscriber, service=flood.service,
+            method="", host="", path="", decision="refused", reason=flood.reason, status=flood.status, count=count,
+        )  # fmt: skip
+
+
+def _trace_id(request: Request) -> str:
+    """Return the trace that a caller belongs to, or a new one."""
+    given = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    return given[1] if given else secrets.token_hex(16)

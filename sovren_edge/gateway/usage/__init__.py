@@ -1,0 +1,1 @@
+"""What subscribers have used and spent, told to those who may ask."""
