@@ -12,6 +12,7 @@ from sovren_edge.gateway.ledger.journal import Journal
 from sovren_edge.gateway.ledger.ledger import Ledger
 from sovren_edge.gateway.ledger.owners import Owners
 from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.limit.shared_grants import SharedGrants
 from sovren_edge.gateway.money.budgets import Budgets
 from sovren_edge.observe.registry import Metrics
 
@@ -22,6 +23,12 @@ def show_limiter(metrics: Metrics, limiter: Limiter) -> None:
         metrics, "gateway_limiter_seeded", "1 once the last hour is known, and grants are made.", lambda: limiter.seeded
     )
     _show(metrics, "gateway_subscribers_remembered", "Subscribers with a grant in the last hour.", lambda: len(limiter))
+
+
+def show_shared_limiter(metrics: Metrics, grants: SharedGrants) -> None:
+    """Show the limiter in Redis, as this process sees it."""
+    _show(metrics, "gateway_limiter_seeded", "1 while Redis answers and knows the last hour.", lambda: grants.seeded)
+    metrics.counted("gateway_clock_steps", "How often Redis's clock was set forward.", lambda: {(): grants.clock_steps})
 
 
 def show_ledger(metrics: Metrics, *, ledger: Ledger, journal: Journal, adoption: Adoption, owners: Owners) -> None:

@@ -23,7 +23,7 @@ from sovren_edge.gateway.credentials.credentials import open_credentials
 from sovren_edge.gateway.credentials.sealing import make_sealer
 from sovren_edge.gateway.egress.client import Egress, open_egress
 from sovren_edge.gateway.egress.resolver import Resolver
-from sovren_edge.gateway.gauges import show_ledger, show_limiter, show_money_and_keys
+from sovren_edge.gateway.gauges import show_ledger, show_limiter, show_money_and_keys, show_shared_limiter
 from sovren_edge.gateway.ledger.adoption import Adoption
 from sovren_edge.gateway.ledger.frames import JournalError
 from sovren_edge.gateway.ledger.idempotency import open_idempotency
@@ -160,12 +160,16 @@ async def _local_grants(means: Means) -> Grants:
     return LocalGrants(limiter, boot_us, clock)
 
 
-def _shared_grants(means: Means, url: SecretStr) -> AbstractAsyncContextManager[Grants]:
+@asynccontextmanager
+async def _shared_grants(means: Means, url: SecretStr) -> AsyncIterator[Grants]:
     """Grant in Redis."""
-    return open_shared_grants(
+    async with open_shared_grants(
         url.get_secret_value(), means.settings.hourly_limit, means.subscribers.limits, database=means.database,
         owners=means.owners, log=means.edge.log,
-    )  # fmt: skip
+    ) as grants:  # fmt: skip
+        means.edge.depends("limiter", lambda: grants.seeded)
+        show_shared_limiter(means.edge.metrics, grants)
+        yield grants
 
 
 @asynccontextmanager

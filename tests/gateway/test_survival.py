@@ -12,8 +12,6 @@ from pathlib import Path
 import aiohttp
 import trustme
 
-from sovren_edge.gateway.limit.limiter import Limiter
-from sovren_edge.gateway.limit.seeding import Present, read_seeds
 from sovren_edge.store.database import Database
 from tests.gateway.gateway_process import GatewayProcess, Life
 from tests.gateway.gateway_stage import POLL_S, settings_json, token
@@ -69,10 +67,11 @@ async def test_nothing_that_was_dialled_is_forgotten(
                 await asyncio.gather(*calling)
         seen = Counter(call.line.split()[1] for call in upstream.calls)
         with GatewayProcess(life) as gateway:
-            await gateway.port()
+            port = await gateway.port()
             open_rows = "SELECT count(*) FROM api_requests WHERE settled_at IS NULL"
             while await database.fetchval(open_rows):  # noqa: ASYNC110 - a row has no event
                 await asyncio.sleep(POLL_S)
+            usage = await usage_of(port)
     assert len(seen) > LIVES
     assert max(seen.values()) == 1
     rows = Counter(row["path"] for row in await database.fetch("SELECT path FROM api_requests"))
@@ -81,20 +80,17 @@ async def test_nothing_that_was_dialled_is_forgotten(
     charged = await database.fetch("SELECT path, decision FROM api_requests WHERE grant_charged")
     assert seen.keys() <= {row["path"] for row in charged}
     assert {row["decision"] for row in charged} <= {"settled", "unknown"}
-    assert await used(database) == len(charged)
+    assert usage["quota"]["used"] == usage["totals"]["grants"] == len(charged)
+    assert usage["totals"]["requests"] == len(rows)
 
 
-async def used(database: Database) -> int:
-    """Return what a limiter that starts now knows of."""
-    moment = await database.fetchrow("SELECT clock, granted_us[1] AS at_us, created_at FROM api_requests LIMIT 1")
-    assert moment is not None
-    window_us = 3_600_000_000
-    present = Present(moment["clock"], moment["at_us"] + window_us // 2, moment["created_at"])
-    limiter = Limiter(100_000, window_us)
-    async for seeds in read_seeds(database, present, window_us):
-        for seed in seeds:
-            limiter.seed(seed.subscriber, seed.grant_id, seed.at_us, present.now_us)
-    return limiter.look("founder", present.now_us).used
+async def usage_of(port: int) -> dict[str, dict[str, int]]:
+    """Return what the founder has used, as the gateway tells it."""
+    headers = {"Authorization": f"Bearer {token()}"}
+    url = f"http://127.0.0.1:{port}/usage/founder"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        told: dict[str, dict[str, int]] = await answer.json()
+        return told
 
 
 async def ask(port: int) -> tuple[int, str]:
@@ -124,8 +120,7 @@ async def test_two_gateways_share_one_limit_whatever_dies(
         lives = [Life(settings, gateway_url, folder, valkey.url) for folder in folders]
         with GatewayProcess(lives[0]) as one, GatewayProcess(lives[1]) as two:
             ports = [await one.port(), await two.port()]
-            for port in ports:
-                await until_seeded(port)
+            assert [await ask(port) for port in ports] == [(200, "")] * 2
             # Ten in flight at once are allowed, so five each.
             for _ in range(5):
                 await asyncio.gather(*(ask(port) for port in ports * 5))

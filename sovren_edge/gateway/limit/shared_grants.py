@@ -63,6 +63,8 @@ class SharedGrants:
         # Ended, and Redis has not said yet that it knows.
         self._owed: dict[Key, _Debt] = {}
         self._notes = Notes()
+        # Whether grants could be had when it was last asked.
+        self.seeded = False
 
     async def grant(self, subscriber: str, grant_id: str) -> Decision:
         """Decide whether to send; the same id again is the same grant. Raises EdgeError 503 if nobody can tell."""
@@ -103,6 +105,15 @@ class SharedGrants:
     def clock_steps(self) -> int:
         """How often Redis's clock was set forward, and grants were forgotten too early."""
         return self._link.clock.steps
+
+    async def check(self) -> None:
+        """See whether grants can be had; a Redis that is cold is noticed by this, also when nobody calls."""
+        try:
+            _, quota, _ = await self._ask("", "", 0)
+        except EdgeError:
+            self.seeded = False
+        else:
+            self.seeded = quota is not None and not self._absent()
 
     def pay(self) -> None:
         """Tell Redis again what it has not taken; call it now and then."""
@@ -198,5 +209,6 @@ async def open_shared_grants(
 
 async def _pay(grants: SharedGrants) -> None:
     while True:
-        await asyncio.sleep(PAY_S)
+        await grants.check()
         grants.pay()
+        await asyncio.sleep(PAY_S)
