@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -317,5 +318,7 @@ def read_until(terminal: int, end: bytes) -> bytes:
     """Read what a program shows, until these bytes."""
     shown = b""
     while end not in shown:
+        readable, _, _ = select.select([terminal], [], [], 20)
+        assert readable, shown
         shown += os.read(terminal, 1024)
     return shown
