@@ -47,19 +47,21 @@ class Line:
 
 
 class Estimates:
-    """Lines of one pool: one for all, one for each endpoint, and one for each endpoint and voice (at most 1,000)."""
+    """Lines of one pool: one for all, one for each endpoint, and one for each endpoint of each voice (at most 1,000)."""
 
     def __init__(self) -> None:
         self._all = Line()
         self._turn = 0
         self._endpoints: dict[str, Line] = {}
-        self._voices: dict[tuple[str, str], Line] = {}
+        # By voice, then by endpoint.
+        self._voices: dict[str, dict[str, Line]] = {}
         for characters, seconds in BELIEFS:
             self._all.observe(characters, seconds)
 
     def seconds(self, characters: float | None, endpoint: str = "", voice: str = "") -> float:
         """Return the seconds that a text will take; of an unreadable one (None), the running mean."""
-        line = self._voices.get((endpoint, voice))
+        lines = self._voices.get(voice)
+        line = None if lines is None else lines.get(endpoint)
         if line is None or line.weight < ENOUGH:
             line = self._endpoints.get(endpoint)
             if line is None or line.weight < ENOUGH:
@@ -69,12 +71,14 @@ class Estimates:
 
     def observe(self, characters: float, seconds: float, endpoint: str, voice: str) -> None:
         """Learn from a text that was spoken to its end."""
-        key = (endpoint, voice)
-        line = self._voices.get(key)
-        if line is None:
+        lines = self._voices.get(voice)
+        if lines is None:
             if len(self._voices) >= VOICES:
                 del self._voices[next(iter(self._voices))]
-            line = self._voices[key] = Line()
+            lines = self._voices[voice] = {}
+        line = lines.get(endpoint)
+        if line is None:
+            line = lines[endpoint] = Line()
         line.observe(characters, seconds)
         # Its parents know nothing better than a line that has seen enough; they are for those that have not.
         if line.weight < ENOUGH or not self._turn:
@@ -85,5 +89,5 @@ class Estimates:
     def forget(self, endpoint: str) -> None:
         """Forget an endpoint that has left the pool."""
         self._endpoints.pop(endpoint, None)
-        for key in [key for key in self._voices if key[0] == endpoint]:
-            del self._voices[key]
+        for lines in self._voices.values():
+            lines.pop(endpoint, None)
