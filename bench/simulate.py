@@ -217,7 +217,7 @@ class Edge:
         caller = "" if self._anonymous else text.caller
         demand = Demand(float(text.characters), "", caller, text.priority)
         tried = frozenset(self._endpoints[index] for index in text.tried) if text.tried else NOBODY
-        admission = self._pool.admit(text, now, tried, demand)
+        admission = self._pool.admit(text, now, tried, demand, again=bool(tried))
         if isinstance(admission, Lease):
             self._send(text, self._endpoints.index(admission.endpoint), now, admission)
         elif isinstance(admission, Waiter):

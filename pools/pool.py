@@ -18,6 +18,8 @@ from pools.settings import PoolSettings
 from pools.speech import Speech
 
 NOBODY: frozenset[Endpoint] = frozenset()
+# So long after an error an endpoint is blameless again.
+FORGIVEN_S = 10.0
 
 
 class Pool:
@@ -75,10 +77,19 @@ class Pool:
         return bool(self._ready) if not tried else any(endpoint not in tried for endpoint in self._ready)
 
     def admit(
-        self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY, demand: Demand = UNKNOWN
+        self,
+        owner: object,
+        now: float,
+        tried: frozenset[Endpoint] = NOBODY,
+        demand: Demand = UNKNOWN,
+        *,
+        again: bool = False,
     ) -> Lease | Waiter | Refusal:
-        """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later."""
-        if not tried:
+        """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later.
+
+        Who asks `again` for the same request is not counted once more.
+        """
+        if not again:
             self.budget.requests += 1
         # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
         endpoint = self._choose(tried, demand, now)
@@ -98,6 +109,10 @@ class Pool:
                 return refusal
         self._queue[waiter] = None
         return waiter
+
+    def has_blameless(self, now: float) -> bool:
+        """Whether a ready endpoint has failed nobody lately: otherwise it is the pool as a whole that is bad."""
+        return any(now - endpoint.failed_at > FORGIVEN_S for endpoint in self._ready)
 
     def admit_in_panic(self, tried: frozenset[Endpoint], demand: Demand, now: float) -> Lease | None:
         """Lease a slot of an endpoint that is not ready but accepts connections."""
@@ -145,8 +160,10 @@ class Pool:
             if endpoint.probation:
                 endpoint.probation = False
                 endpoint.refit(now)
-        elif outcome is Outcome.FAILED and endpoint.outlier.fail():
-            self._eject(endpoint, now)
+        elif outcome is Outcome.FAILED:
+            endpoint.failed_at = now
+            if endpoint.outlier.fail():
+                self._eject(endpoint, now)
         elif outcome is Outcome.REFUSED:
             if endpoint.health.refuse():
                 self._flip(endpoint, now)

@@ -41,7 +41,8 @@ class Attempts:
         if not (lease.pool.settings.repeatable or method in IDEMPOTENT):
             return False
         if kept_connection_for_s is not None and kept_connection_for_s < STALE_S and not self._stale:
-            # Closed under our feet: that says nothing about the endpoint, unless it happens all the time.
+            # Closed under our feet, as if it could not be connected to: that says nothing about the endpoint, unless it
+            # happens all the time. The slot is not taken from those who wait: it was this one's, and did nothing.
             self._stale = True
             return lease.pool.budget.take(now)
         # A repeat must not take the slot of somebody who has not been served once.

@@ -38,6 +38,10 @@ class Fetch:
     begun = False
     endpoint = ""
     queue_s = 0.0
+    # The pool whose endpoint was asked last.
+    pool: Pool | None = None
+    # Whether it was asked for before, by this fetch or another, and is counted.
+    again = False
     # Takes over the first lease where it can make better use of it.
     divide: Callable[[Lease, float], bool] | None = None
     # Makes of the request what a pool's endpoints are to be asked.
@@ -74,11 +78,6 @@ class Fetch:
         return self.attempts.count
 
     @property
-    def pool(self) -> Pool | None:
-        """The pool whose endpoint was asked last."""
-        return next((pool for pool in self.door.tiers.pools if self.attempts.last in pool.endpoints), None)
-
-    @property
     def waiting(self) -> bool:
         """Whether it waits for a slot."""
         return self._waiter is not None
@@ -87,7 +86,8 @@ class Fetch:
 
     def ask(self, now: float) -> None:
         """Ask the pools for a slot."""
-        admission = self.door.tiers.admit(self, now, self.attempts.tried, self._demand)
+        again, self.again = self.again, True
+        admission = self.door.tiers.admit(self, now, self.attempts.tried, self._demand, again=again)
         if isinstance(admission, Lease):
             self.take(admission, now)
         elif isinstance(admission, Waiter):
@@ -138,6 +138,7 @@ class Fetch:
         attempts.count += 1
         attempts.last = lease.endpoint
         self.lease = lease
+        self.pool = lease.pool
         endpoint = lease.endpoint
         self.endpoint = endpoint.name
         self._stats = stats.endpoints[endpoint.name]
