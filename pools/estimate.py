@@ -47,7 +47,7 @@ class Line:
 
 
 class Estimates:
-    """Lines of one pool: one for all, one for each endpoint, and one for each endpoint of each voice (at most 1,000)."""
+    """Lines of one pool: one for all, one for each endpoint, and one for each endpoint and voice (of at most 1,000)."""
 
     def __init__(self) -> None:
         self._all = Line()

@@ -100,7 +100,7 @@ class Exchange:
     def start(self, whole: bytes = b"") -> None:
         """Ask for a slot as soon as the body is kept (`whole`: it is at hand), or at once when it is too large."""
         if whole:
-            self._reserve()
+            self._reserve(at_hand=True)
             self.request_body.take_whole(whole)
         if self.request_body.complete:
             self._ask(self.started_at)
@@ -111,11 +111,14 @@ class Exchange:
         else:
             self._hold_body()
 
-    def _reserve(self) -> bool:
-        """Take memory for a body that is to be kept; without it, the body is passed on as it comes."""
+    def _reserve(self, *, at_hand: bool = False) -> bool:
+        """Take memory for a body that is to be kept; without it, the body is passed on as it comes.
+
+        What is `at_hand` has its memory already.
+        """
         limit = self._relay.settings.kept_body_limit
         size = limit if self.request.chunked else self.request.length
-        self.request_body.kept = self._relay.budget.take(size)
+        self.request_body.kept = self._relay.budget.take(size, must=at_hand)
         self._reserved = size if self.request_body.kept else 0
         return self.request_body.kept
 
