@@ -7,10 +7,12 @@ answer comes from.
 from typing import TYPE_CHECKING, Protocol
 
 from pools.admission import Outcome
+from pools.pool import Pool
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
 from sovren_edge.http.request import Caller, RequestHead
 from sovren_edge.http.response import SWITCHED, ResponseHead
+from sovren_edge.observe.stats import REDIRECT
 from sovren_edge.relay import problems, timeouts
 from sovren_edge.relay.body import NO_BODY, RequestBody
 from sovren_edge.relay.deadlines import NEVER
@@ -30,6 +32,10 @@ class Supplier(Protocol):
     @property
     def endpoint(self) -> str:
         """Who answers, or was asked last; empty before."""
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool whose endpoint that is."""
 
     @property
     def queue_s(self) -> float:
@@ -305,6 +311,8 @@ class Exchange:
         (supplier, self._supplier), reply = (self._supplier, None), self._reply
         if reply.status == SWITCHED:
             self._door.stats.tunnels -= 1
+        if supplier is not None and reply.body_at and self._door.stats.speech:
+            self._heard(supplier.pool)
         endpoint, tries, queue_s = (
             ("", 0, 0.0) if supplier is None else (supplier.endpoint, supplier.tries, supplier.queue_s)
         )
@@ -314,3 +322,8 @@ class Exchange:
             (reply.body_at or reply.began_at or now) - self.started_at, now - self.started_at,
             self.request_body.received, reply.sent,
         )  # fmt: skip
+
+    def _heard(self, pool: Pool | None) -> None:
+        """Count how soon the caller heard something, if it was speech."""
+        if pool is not None and self._reply.status < REDIRECT and self.request.method == "POST":
+            self._relay.stats_of(pool).ttfa.observe(self._reply.body_at - self.started_at)

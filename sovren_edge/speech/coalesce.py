@@ -7,6 +7,7 @@ with the last of them. Must not know where the answer comes from, nor connection
 from collections.abc import Callable, MutableMapping
 
 from pools.admission import Outcome
+from pools.pool import Pool
 from sovren_edge.errors import Problem
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.budget import Budget
@@ -181,6 +182,11 @@ class Seat:
     def endpoint(self) -> str:
         """Who answers."""
         return self._supplier.endpoint
+
+    @property
+    def pool(self) -> Pool | None:
+        """See exchange.Supplier."""
+        return self._supplier.pool
 
     @property
     def queue_s(self) -> float:

@@ -62,5 +62,7 @@ def test_a_pool_counts_every_request_it_is_asked_for() -> None:
     pool.enable(a, 0.0, enabled=False)
     pool.admit("caller", 0.0)
     assert pool.budget.requests == 2
+    pool.admit("caller", 0.0, again=True)
+    assert pool.budget.requests == 2, "nobody is counted twice"
     pool.tick(1000.0)
     assert pool.budget.requests < 1

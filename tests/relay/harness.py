@@ -221,9 +221,10 @@ async def front(
         for pool in pools:
             relay.stats_of(pool)
         tiers = Tiers(pools)
-        stats = ListenerStats("door", "door")
+        speech = any(pool.settings.kind == "speech" for pool in pools)
+        stats = ListenerStats("door", "door", speech=speech)
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
-        supplier = Speaking() if any(pool.settings.kind == "speech" for pool in pools) else Fetch
+        supplier = Speaking() if speech else Fetch
         door = Door(
             "door",
             tiers,
@@ -232,7 +233,7 @@ async def front(
             trusted,
             stats,
             supplier=supplier,
-            reads_ahead=supplier is not Fetch,
+            reads_ahead=speech,
             explains=explains,
         )
         server = await loop.create_server(lambda: Downstream(relay, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)
