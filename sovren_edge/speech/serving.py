@@ -31,7 +31,9 @@ LONGEST_PART = 4096
 class Speaking:
     """Makes suppliers for all ports of speech of one worker; see relay.Door."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: Callable[[bytes], str] | None = None) -> None:
+        """`name` tells whom an Authorization field names, if anybody; without it, nobody is known by a token."""
+        self._name = name
         # What each pool keeps, by the pool's name.
         self.keeps: dict[str, Keep] = {}
         self._flights: dict[bytes, Flight] = {}
@@ -41,6 +43,8 @@ class Speaking:
         request, body = taker.request, taker.request_body.whole
         spoken = read_speech(body)
         demand = read_demand(request, spoken, taker.caller.address.decode(), taker.started_at)
+        if self._name is not None and request.authorization and (named := self._name(request.authorization)):
+            demand = demand._replace(caller=named)
         if spoken is None or request.method != "POST" or not request.path.endswith(SPEECH_PATHS):
             return Fetch(relay, door, taker, demand)
         door = self._door_for(door, spoken)

@@ -201,8 +201,9 @@ async def front(
     allow: Networks = EVERYBODY,
     trusted: Networks = EVERYBODY,
     explains: bool = False,
+    name: Callable[[bytes], str] | None = None,
 ) -> AsyncIterator[Front]:
-    """Serve pools as the tiers of one door."""
+    """Serve pools as the tiers of one door; `name` tells whom an Authorization field names."""
     lines: list[SimpleNamespace] = []
 
     def log(line: Access) -> None:
@@ -224,7 +225,7 @@ async def front(
         speech = any(pool.settings.kind == "speech" for pool in pools)
         stats = ListenerStats("door", "door", speech=speech)
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
-        supplier = Speaking() if speech else Fetch
+        supplier = Speaking(name) if speech else Fetch
         door = Door(
             "door",
             tiers,
