@@ -58,7 +58,7 @@ class Part:
         self.demand = demand
         self.deadline = self.looked_at = NEVER
         self.bucket = 0
-        self.complete = False
+        self.complete = self._stopped = False
         self.track: Track | None = None
         self.media_type = b""
         self.reasons: dict[str, object] = {}
@@ -101,12 +101,13 @@ class Part:
             self._fetch.take(lease, now)
 
     def stop(self, outcome: Outcome, now: float) -> None:
-        """End the work at once."""
+        """End the work at once; whatever is told now is of no use to anybody."""
+        self._stopped = True
         self._end(outcome, now)
         self._forget()
 
     def _end(self, outcome: Outcome, now: float) -> frozenset[Endpoint]:
-        """Ask nobody any more; return who was asked."""
+        """Ask nobody any more; return who was tried beside the last one."""
         self._relay.deadlines.forget(self)
         self.deadline = NEVER
         # The two hold each other, and nothing here is to wait for a collection.
@@ -115,8 +116,8 @@ class Part:
             return NOBODY
         fetch.stop(outcome, now)
         self._tries += fetch.tries
-        self.endpoint = fetch.attempts.last
-        return fetch.attempts.tried if self.endpoint is None else fetch.attempts.tried | {self.endpoint}
+        self.endpoint = fetch.attempts.last or self.endpoint
+        return fetch.attempts.tried
 
     @property
     def tries(self) -> int:
@@ -127,6 +128,11 @@ class Part:
     def early(self) -> bool:
         """Whether it is passed on before it is complete."""
         return self._pool.settings.deterministic or self._size > PART_LIMIT
+
+    @property
+    def _repeatable(self) -> bool:
+        """Whether nothing was passed on, or another one would speak it at the same pace: one knows where to go on."""
+        return not self._passed or self._pool.settings.deterministic
 
     def explain(self) -> dict[str, object]:
         """See exchange.Supplier."""
@@ -149,16 +155,22 @@ class Part:
 
     def repeat(self, reason: str, now: float, problem: Problem | None = None) -> None:
         """Speak it again elsewhere; whatever was passed on is not passed on twice. See Whole.lost."""
-        # Of a wrong form it may be known before it has ended.
-        self._repeats.failed(self._end(Outcome.FAILED, now))
-        # Another one may speak it at another pace: nobody could tell where to go on.
-        lost = self._passed and not self._pool.settings.deterministic
-        tried = None if lost else self._repeats.allow(self._again, now)
+        # Of a wrong form it may be known before it has ended, or after that.
+        failed = self._end(Outcome.FAILED, now)
+        if self._stopped:
+            # What its slot went to has ended the text.
+            return
+        self._repeats.failed(failed if self.endpoint is None else failed | {self.endpoint})
+        tried = self._repeats.allow(self._again, now) if self._repeatable else None
         if tried is None:
-            self._whole.lost(reason, now, problem)
+            self._lose(reason, now, problem)
             return
         self._again += not tried
         self._ask_again(tried, now)
+
+    def _lose(self, reason: str, now: float, problem: Problem | None = None) -> None:
+        if not self._stopped:
+            self._whole.lost(reason, now, problem)
 
     def _ask_again(self, tried: frozenset[Endpoint], now: float) -> None:
         self._forget()
@@ -188,7 +200,7 @@ class Part:
             if self._has_room():
                 self._held = False
                 self._fetch.pause(paused=False)
-            elif self._pool.waiting and not self._passed:
+            elif self._pool.waiting and self._repeatable:
                 # Its slot is of use to somebody else, and maybe to whoever is to be heard before it.
                 self._end(Outcome.LEFT, now)
                 self._forget()
@@ -236,7 +248,8 @@ class Part:
             # When it is passed on, its lease has ended.
             self.reasons = self.explain()
         self.media_type = media_type(head)
-        self._hold(now)
+        if head.status == OK:
+            self._hold(now)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
         """See taker.Taker."""
@@ -274,12 +287,14 @@ class Part:
 
     def _fail(self, reason: str) -> None:
         self._wrong = reason
+        self._sound.clear()
+        self._kept = 0
         if self._fetch is not None:
             self._fetch.blame()
 
     def flush(self) -> None:
         """See taker.Taker."""
-        if self._sound:
+        if self._sound and not self._stopped:
             self._whole.came(self._relay.now())
 
     def ended(self, now: float) -> None:
@@ -288,7 +303,7 @@ class Part:
             self._end_track()
         elif self._status < SERVER_ERROR:
             # It is the request that is wrong: nobody else would take it.
-            self._whole.lost(f"an endpoint answered {self._status}", now, None)
+            self._lose(f"an endpoint answered {self._status}", now)
             return
         else:
             self.broken(f"an endpoint answered {self._status}", now)
@@ -297,6 +312,8 @@ class Part:
             self.repeat(self._wrong, now)
             return
         self._end(Outcome.SUCCEEDED, now)
+        if self._stopped:
+            return
         self.complete = True
         self._held = False
         self._share.fit(self._kept, must=True)
@@ -317,7 +334,7 @@ class Part:
         """See taker.Taker."""
         if self.tries == self._tries:
             # It was refused: the whole may be served elsewhere, or be told so.
-            self._whole.lost(problem.reason, now, None)
+            self._lose(problem.reason, now)
         else:
             self.repeat(problem.reason, now, problem)
 

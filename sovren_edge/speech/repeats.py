@@ -10,6 +10,14 @@ from pools.pool import NOBODY, Pool
 
 # How often a part is sent to endpoints that have failed its text before.
 AGAIN = 2
+# Where all have failed lately and so much of the budget is used, texts are spoken as a whole: of those in parts, what is
+# heard already is repeated without asking.
+WHOLE_FROM = 0.5
+
+
+def may_scatter(pool: Pool, now: float) -> bool:
+    """Whether a text may be spoken in parts: not where each would likely fail, and few more can be repeated."""
+    return pool.has_blameless(now) or pool.budget.used(now) < WHOLE_FROM
 
 
 class Repeats:

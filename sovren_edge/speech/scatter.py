@@ -23,7 +23,7 @@ from sovren_edge.relay.taker import Taker
 from sovren_edge.speech.audio import Track
 from sovren_edge.speech.part import Part
 from sovren_edge.speech.reading import Spoken
-from sovren_edge.speech.repeats import Repeats
+from sovren_edge.speech.repeats import Repeats, may_scatter
 from sovren_edge.speech.whole import fetch_whole, takes_samples
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class Scatter:
         pool = lease.pool
         # They hold each other, and nothing here is to wait for a collection.
         self._whole.divide = None
-        may_divide = pool.settings.interchangeable and not takes_samples(pool.settings, self._spoken)
-        if not may_divide or self._next is None:
+        joinable = pool.settings.interchangeable and not takes_samples(pool.settings, self._spoken)
+        if not joinable or not may_scatter(pool, now) or self._next is None:
             return False
         self._spoken = self._spoken.renamed(pool.settings.models, pool.settings.voices)
         stats = self._relay.stats_of(pool)

@@ -1,5 +1,7 @@
 """How many requests may be repeated."""
 
+import pytest
+
 from pools.retry import RetryBudget
 from tests.pools.building import lease, make_endpoint, make_pool
 
@@ -31,6 +33,20 @@ def test_repeats_that_had_to_be_count_too() -> None:
     budget.spend(0.0)
     budget.spend(0.0)
     assert grants(budget, 0.0) == 1
+
+
+def test_it_is_told_how_much_is_used() -> None:
+    """Of the three, or of a fifth; and more than all of it where more had to be."""
+    budget = RetryBudget()
+    assert budget.used(0.0) == 0
+    budget.spend(0.0)
+    assert budget.used(0.0) == pytest.approx(1 / 3)
+    budget.requests += 10
+    grants(budget, 0.0)
+    budget.spend(0.0)
+    assert budget.used(0.0) == pytest.approx(4 / 3)
+    budget.requests += 90
+    assert budget.used(0.0) == pytest.approx(0.2)
 
 
 def test_requests_and_repeats_are_forgotten() -> None:

@@ -150,8 +150,10 @@ class Front:
     @property
     def at_rest(self) -> bool:
         """Whether every counter is back at zero."""
-        return all(pool.inflight == 0 and pool.waiting == 0 for pool in self.pools) and not any(
-            downstream.busy for downstream in self.relay.downstreams
+        return (
+            all(pool.inflight == 0 and pool.waiting == 0 for pool in self.pools)
+            and not any(downstream.busy for downstream in self.relay.downstreams)
+            and not self.relay.budget.taken
         )
 
 

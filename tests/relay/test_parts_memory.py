@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from harness import Backend, Front, backend, eventually, front, make_pool, read_request, unchunk
@@ -11,6 +13,7 @@ from voices import LONG, Speak, request, response, sound, speaking, text_of
 from pools.pool import Pool
 from sovren_edge.relay.budget import READ, Budget, Share
 from sovren_edge.relay.fetch import Fetch
+from sovren_edge.relay.hedge import Hedge
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.speech import part
 from sovren_edge.speech.part import Part
@@ -20,7 +23,7 @@ from sovren_edge.speech.sentences import divide
 MB = 1024 * 1024
 PARTS = list(divide(LONG))
 TIMES = 8000
-KINDS = (Part, Scatter, Fetch)
+KINDS = (Part, Scatter, Fetch, Hedge)
 
 
 def loud(text: str) -> bytes:
@@ -195,33 +198,67 @@ async def test_a_part_that_is_too_long_to_be_spoken_again_ends_as_broken(monkeyp
             assert made.relay.stats_of(pool).endpoints[pool.endpoints[0].name].attempts["failed"] == 1
 
 
-async def test_a_text_leaves_no_cycles() -> None:
-    """Nothing waits for a collection, however the text ends."""
-
-    async def answer(_head: bytes, body: bytes) -> bytes:
-        if "vote" in text_of(body) and dice.random() < 0.5:
-            return response(b"", status="500 Internal Server Error")
-        return speaking(_head, body)
-
-    dice = random.Random(3)
+@asynccontextmanager
+async def nothing_collected() -> AsyncIterator[None]:
+    """Let nothing of a text be left soon after its end, without a collection."""
     gc.collect()
-    before = {id(one) for one in gc.get_objects() if isinstance(one, KINDS)}
     gc.disable()
     try:
-        async with backend(answer) as one, front(pool_of(one, slots=2)) as made:
-            for _ in range(20):
-                await made.call(request(LONG))
-            for _ in range(20):
-                _, writer = await made.connect()
-                writer.write(request(LONG))
-                await asyncio.sleep(dice.random() / 100)
-                writer.transport.abort()
-            await eventually(lambda: made.at_rest and not made.relay.downstreams)
-            await asyncio.sleep(0)
-            left = [one for one in gc.get_objects() if isinstance(one, KINDS) and id(one) not in before]
-            assert not left
+        yield
+        await eventually(lambda: not any(isinstance(one, KINDS) for one in gc.get_objects()))
     finally:
         gc.enable()
+
+
+async def test_a_text_leaves_no_cycles() -> None:
+    """However it ends: whole, lost, or left by its caller at any time."""
+    dice = random.Random(3)
+
+    async def answer(head: bytes, body: bytes) -> bytes:
+        if dice.random() < 0.2:
+            return response(b"", status="500 Internal Server Error")
+        return speaking(head, body)
+
+    async with backend(answer) as one, front(pool_of(one, slots=2)) as made:
+        async with nothing_collected():
+            for _ in range(30):
+                await made.call(request(LONG))
+            for _ in range(30):
+                _, writer = await made.connect()
+                writer.write(request(LONG))
+                await asyncio.sleep(dice.random() / 200)
+                writer.transport.abort()
+            await eventually(lambda: made.at_rest and not made.relay.downstreams)
+        assert {line.ended.partition(":")[0] for line in made.lines} > {"complete", "caller left"}
+
+
+@pytest.mark.parametrize("winner", [0, 1], ids=["the first", "the second"])
+async def test_a_second_attempt_leaves_no_cycles(winner: int) -> None:
+    """Whoever of the two is heard."""
+    gates = asyncio.Event(), asyncio.Event()
+
+    async def answer(which: int, head: bytes, body: bytes) -> bytes:
+        await gates[which].wait()
+        return speaking(head, body)
+
+    async with (
+        backend(lambda head, body: answer(0, head, body)) as one,
+        backend(lambda head, body: answer(1, head, body)) as two,
+    ):
+        pool = pool_of(one, two, slots=1)
+        pool.budget.fade(asyncio.get_running_loop().time())
+        pool.budget.requests += 100
+        async with front(pool) as made, nothing_collected():
+            call = asyncio.create_task(made.call(request(PARTS[0] + PARTS[1])))
+            await eventually(lambda: one.requests and two.requests)
+            gates[1].set()
+            await eventually(lambda: not pool.endpoints[1].inflight)
+            gates[1].clear()
+            await eventually(lambda: made.relay.stats_of(pool).hedges == 1)
+            gates[winner].set()
+            await eventually(lambda: not pool.inflight)
+            await call
+            await eventually(lambda: made.at_rest and not made.relay.downstreams)
 
 
 async def hang_up_or_speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dice: random.Random) -> None:

@@ -80,7 +80,7 @@ async def test_two_bad_endpoints_of_five_cost_no_text(at_once: int) -> None:
 
 
 async def test_engines_that_fail_half_of_their_requests_are_not_asked_twice_as_often() -> None:
-    """At most 1.25 attempts for each part that callers ask for."""
+    """At most 1.25 attempts for each part and each text that is spoken as a whole: many are, where parts would fail."""
     dice = random.Random(5)
 
     async def answer(head: bytes, body: bytes) -> bytes:
@@ -88,15 +88,17 @@ async def test_engines_that_fail_half_of_their_requests_are_not_asked_twice_as_o
         return ERROR if dice.random() < 0.5 else speaking(head, body)
 
     async with AsyncExitStack() as stack:
-        made, _, backends = await engines(stack, *[answer] * 5)
+        made, pool, backends = await engines(stack, *[answer] * 5)
 
         async def ask(number: int) -> bool:
-            await asyncio.sleep(number / 100)
+            await asyncio.sleep(number / 150)
             return await heard(made, LONG.replace("Monday", f"day {number}"))
 
-        results = await asyncio.gather(*(ask(number) for number in range(150)))
+        results = await asyncio.gather(*(ask(number) for number in range(300)))
         assert any(results)
-        assert attempts(backends) <= 1.25 * len(PARTS) * len(results)
+        stats = made.relay.stats_of(pool)
+        wanted = stats.parts + len(results) - stats.scattered
+        assert attempts(backends) <= 1.25 * wanted
 
 
 async def test_in_mid_speech_nothing_is_lost_for_want_of_budget() -> None:
@@ -153,3 +155,28 @@ async def test_a_part_of_another_form_is_its_endpoints_fault_to_the_last() -> No
             await eventually(lambda: made.at_rest)
             # The first and its two repeats; the other parts were cancelled.
             assert counted["failed"] == 3
+
+
+@pytest.mark.parametrize("heard_first", [True, False])
+async def test_a_text_whose_last_endpoint_is_ejected_ends_once(*, heard_first: bool) -> None:
+    """The end of one part's lease sends the others away, and with them the text: nothing of it is asked for again."""
+    gate = asyncio.Event()
+
+    async def answer(head: bytes, body: bytes) -> bytes:
+        if heard_first and text_of(body) == PARTS[0]:
+            return speaking(head, body)
+        await gate.wait()
+        return ERROR
+
+    async with AsyncExitStack() as stack:
+        made, pool, backends = await engines(stack, answer)
+        calls = [asyncio.create_task(made.call(request(LONG.replace("luck", f"luck {number}")))) for number in range(3)]
+        await eventually(lambda: pool.inflight == 2 and pool.waiting)
+        gate.set()
+        for answered in await asyncio.gather(*calls):
+            assert unchunk(answered.partition(b"\r\n\r\n")[2]) is None if b"200 OK" in answered else b" 50" in answered
+        await eventually(lambda: made.at_rest)
+        before = attempts(backends)
+        await asyncio.sleep(0.1)
+        assert attempts(backends) == before
+        assert len(made.lines) == len(calls)

@@ -3,7 +3,7 @@
 from pools.admission import Outcome
 from pools.endpoint import Endpoint
 from pools.pool import FORGIVEN_S, NOBODY, Pool
-from sovren_edge.speech.repeats import AGAIN, Repeats
+from sovren_edge.speech.repeats import AGAIN, Repeats, may_scatter
 from tests.pools.building import lease, make_endpoint, make_pool
 
 
@@ -57,6 +57,19 @@ def test_where_all_have_failed_the_budget_counts() -> None:
     fail(pool, repeats, a)
     assert repeats.allow(AGAIN, 0.0) is None
     assert [repeats.allow(0, 0.0) for _ in range(4)] == [NOBODY, NOBODY, NOBODY, None]
+
+
+def test_texts_are_divided_unless_the_pool_as_a_whole_is_bad() -> None:
+    """One good endpoint is enough, and so is a budget of which little is used."""
+    a, b = make_endpoint("a"), make_endpoint("b")
+    pool = make_pool(a, b)
+    spend_all(pool)
+    fail(pool, Repeats(pool), a)
+    assert may_scatter(pool, 0.0)
+    fail(pool, Repeats(pool), b)
+    assert not may_scatter(pool, 0.0)
+    pool.budget.requests += 100
+    assert may_scatter(pool, 0.0)
 
 
 def test_what_is_heard_is_not_lost_for_want_of_budget() -> None:
