@@ -10,8 +10,8 @@ from pools.pool import NOBODY, Pool
 
 # How often a part is sent to endpoints that have failed its text before.
 AGAIN = 2
-# Where all have failed lately and so much of the budget is used, texts are spoken as a whole: of those in parts, what is
-# heard already is repeated without asking.
+# Where all have failed lately and so much of the budget is used, texts are spoken as a whole: of those in parts, what
+# is heard already is repeated without asking.
 WHOLE_FROM = 0.5
 
 

@@ -215,21 +215,22 @@ async def test_a_text_leaves_no_cycles() -> None:
     dice = random.Random(3)
 
     async def answer(head: bytes, body: bytes) -> bytes:
-        if dice.random() < 0.2:
+        if "bad luck" in text_of(body) or dice.random() < 0.1:
             return response(b"", status="500 Internal Server Error")
         return speaking(head, body)
 
-    async with backend(answer) as one, front(pool_of(one, slots=2)) as made:
+    async with backend(answer) as one, backend(answer) as two, front(pool_of(one, two, slots=2)) as made:
         async with nothing_collected():
-            for _ in range(30):
-                await made.call(request(LONG))
+            for number in range(30):
+                await made.call(request(LONG.replace("luck", "bad luck") if number % 5 == 0 else LONG))
             for _ in range(30):
                 _, writer = await made.connect()
                 writer.write(request(LONG))
                 await asyncio.sleep(dice.random() / 200)
                 writer.transport.abort()
             await eventually(lambda: made.at_rest and not made.relay.downstreams)
-        assert {line.ended.partition(":")[0] for line in made.lines} > {"complete", "caller left"}
+        ends = {line.ended.partition(":")[0] for line in made.lines}
+        assert {"complete", "caller left", "a part of the text was lost"} <= ends
 
 
 @pytest.mark.parametrize("winner", [0, 1], ids=["the first", "the second"])
@@ -321,4 +322,4 @@ async def test_every_counter_is_at_zero_after_any_ends(limit: int) -> None:
             await eventually(lambda: made.at_rest, 20)
             await eventually(lambda: not made.relay.budget.taken and not made.relay.downstreams)
             assert len(made.lines) == len(texts)
-            assert not made.relay.awaiting
+            await eventually(lambda: not made.relay.awaiting)
