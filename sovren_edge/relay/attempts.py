@@ -19,9 +19,13 @@ STALE_S = 0.1
 
 
 class Attempts:
-    """The attempts of one request, the `last` of them at an endpoint; `repeated` once one was an endpoint's fault."""
+    """The attempts of one request, the `last` of them at an endpoint; `repeated` once one was an endpoint's fault.
+
+    `counted` once a pool was asked for it: it is one of those of which the budget is a share.
+    """
 
     count = 0
+    counted = False
     repeated = False
     tried: "frozenset[Endpoint]" = NOBODY
     last: "Endpoint | None" = None

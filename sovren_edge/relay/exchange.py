@@ -197,6 +197,8 @@ class Exchange:
         if self._door.explains:
             self._explain()
         self._reply.whole(head, body, now, close=self._relay.draining or not self.request_body.complete)
+        if body and self._door.stats.speech:
+            self._heard(now)
 
     def _explain(self) -> None:
         """Tell a caller that is trusted, and asks, where its answer comes from."""
@@ -221,7 +223,14 @@ class Exchange:
 
     def body(self, pieces: list[bytes], now: float) -> None:
         """Pass on some of the answer's body."""
-        self._reply.body(pieces, now)
+        if self._reply.body(pieces, now) and self._door.stats.speech:
+            self._heard(now)
+
+    def _heard(self, now: float) -> None:
+        """Count how soon the caller hears something, if it is speech."""
+        pool = None if self._supplier is None else self._supplier.pool
+        if pool is not None and self._reply.status < REDIRECT and self.request.method == "POST":
+            self._relay.stats_of(pool).ttfa.observe(now - self.started_at)
 
     def flush(self) -> None:
         """Send on what has come."""
@@ -311,8 +320,6 @@ class Exchange:
         (supplier, self._supplier), reply = (self._supplier, None), self._reply
         if reply.status == SWITCHED:
             self._door.stats.tunnels -= 1
-        if supplier is not None and reply.body_at and self._door.stats.speech:
-            self._heard(supplier.pool)
         endpoint, tries, queue_s = (
             ("", 0, 0.0) if supplier is None else (supplier.endpoint, supplier.tries, supplier.queue_s)
         )
@@ -322,8 +329,3 @@ class Exchange:
             (reply.body_at or reply.began_at or now) - self.started_at, now - self.started_at,
             self.request_body.received, reply.sent,
         )  # fmt: skip
-
-    def _heard(self, pool: Pool | None) -> None:
-        """Count how soon the caller heard something, if it was speech."""
-        if pool is not None and self._reply.status < REDIRECT and self.request.method == "POST":
-            self._relay.stats_of(pool).ttfa.observe(self._reply.body_at - self.started_at)

@@ -40,8 +40,6 @@ class Fetch:
     queue_s = 0.0
     # The pool whose endpoint was asked last.
     pool: Pool | None = None
-    # Whether it was asked for before, by this fetch or another, and is counted.
-    again = False
     # Takes over the first lease where it can make better use of it.
     divide: Callable[[Lease, float], bool] | None = None
     # Makes of the request what a pool's endpoints are to be asked.
@@ -63,11 +61,8 @@ class Fetch:
         self._relay = relay
         self.door = door
         self.taker = taker
-        self._request = taker.request
-        self._body = taker.request_body
-        self._request_id = taker.request_id
-        self._caller = taker.caller
-        self._started_at = taker.started_at
+        self._request, self._body = taker.request, taker.request_body
+        self._request_id, self._caller, self._started_at = taker.request_id, taker.caller, taker.started_at
         self._demand = demand
         self.attempts = Attempts()
         self.idle_s = relay.settings.idle_timeout_s
@@ -86,8 +81,9 @@ class Fetch:
 
     def ask(self, now: float) -> None:
         """Ask the pools for a slot."""
-        again, self.again = self.again, True
-        admission = self.door.tiers.admit(self, now, self.attempts.tried, self._demand, again=again)
+        attempts = self.attempts
+        admission = self.door.tiers.admit(self, now, attempts.tried, self._demand, again=attempts.counted)
+        attempts.counted = True
         if isinstance(admission, Lease):
             self.take(admission, now)
         elif isinstance(admission, Waiter):

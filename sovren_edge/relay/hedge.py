@@ -34,7 +34,7 @@ class Hedge:
         self.fetch.attempts.tried = first.attempts.tried | {lease.endpoint}
         self.fetch.rewrite = first.rewrite
         # One is enough.
-        self.fetch.attempts.repeated = self.fetch.again = True
+        self.fetch.attempts.repeated = self.fetch.attempts.counted = True
         self.fetch.may_hedge = False
 
     def begin(self, now: float) -> None:

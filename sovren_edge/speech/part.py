@@ -176,8 +176,7 @@ class Part:
         self._forget()
         self._relay.stats_of(self._pool).parts_repeated += 1
         self._fetch = fetch = Fetch(self._relay, self._door, self, self.demand)
-        fetch.attempts.tried = tried
-        fetch.again = True
+        fetch.attempts.tried, fetch.attempts.counted = tried, True
         fetch.ask(now)
 
     # --- memory: the next part to be heard always goes on, and so everybody does in the end

@@ -268,5 +268,5 @@ class Scatter:
         self._whole = whole = fetch_whole(self._relay, before.door, self._taker, demand, self._asked)
         whole.queue_s = before.queue_s
         # It was counted, and its repeats were its parts'.
-        whole.again = whole.attempts.repeated = True
+        whole.attempts.counted = whole.attempts.repeated = True
         whole.ask(now)
