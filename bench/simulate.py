@@ -353,7 +353,7 @@ def ablations() -> Sequence[Rule]:
         Rule("without fairness", anonymous=True),
         Rule("without classes", patches=((speech, "SHIFT_S", dict.fromkeys(Priority, 0.0)),)),
         Rule("choice by requests in flight", patches=((speech.Speech, "choose", by_inflight),)),
-        Rule("choice without remaining work", patches=((speech.Load, "remaining_s", lambda *_: 0.0),)),
+        Rule("choice without remaining work", patches=((speech.Load, "begin", lambda *_: None),)),
         Rule("choice without times to first audio", patches=((speech.Load, "spoke", lambda *_: None),)),
         Rule("choice without errors", patches=((speech, "ERROR_S", 0.0),)),
         Rule("estimates that learn nothing", patches=((estimate.Estimates, "observe", lambda *_: None),)),

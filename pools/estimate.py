@@ -38,12 +38,14 @@ class Line:
 
     def seconds(self, characters: float) -> float:
         """Return what so many characters cost; there must have been an observation."""
-        spread = self.weight * self.xx - self.x * self.x
-        # Texts that are all alike say nothing about the slope.
-        slope = (self.weight * self.xy - self.x * self.y) / spread if spread > 1e-6 * self.xx * self.weight else 0.0
-        slope = max(slope, 0.0)
-        first = max((self.y - slope * self.x) / self.weight, 0.0)
-        return first + slope * characters
+        weight, x, y, xx = self.weight, self.x, self.y, self.xx
+        spread = weight * xx - x * x
+        # Texts that are all alike say nothing about the slope, and no text is spoken sooner than a shorter one.
+        slope = (weight * self.xy - x * y) / spread if spread > 1e-6 * xx * weight else 0.0
+        if slope <= 0.0:
+            return y / weight
+        first = y - slope * x
+        return slope * characters + (first / weight if first > 0.0 else 0.0)
 
 
 class Estimates:
@@ -66,8 +68,8 @@ class Estimates:
             line = self._endpoints.get(endpoint)
             if line is None or line.weight < ENOUGH:
                 line = self._all
-        length = line.x / line.weight if characters is None else characters
-        return min(max(line.seconds(length), LEAST_S), MOST_S)
+        seconds = line.seconds(line.x / line.weight if characters is None else characters)
+        return min(seconds, MOST_S) if seconds > LEAST_S else LEAST_S
 
     def observe(self, characters: float, seconds: float, endpoint: str, voice: str) -> None:
         """Learn from a text that was spoken to its end."""

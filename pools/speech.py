@@ -47,9 +47,12 @@ class Load:
     errors: float = 0.0
     voices: set[str] = field(default_factory=set)
     seen_at: float = 0.0
-    # Of the leases that are not yet expected to have ended: how many, the sum of their ends, and those in order.
+    # What both count for, as of then.
+    lately_s: float = 0.0
+    # Of the leases that are not yet expected to have ended: how many, the sum of their ends, the next one, all in order.
     working: int = 0
-    _ends_sum: float = 0.0
+    ends_sum: float = 0.0
+    next_end: float = inf
     _ends: list[tuple[float, int, Lease]] = field(default_factory=list)
     _tickets: Iterator[int] = field(default_factory=count)
 
@@ -59,7 +62,9 @@ class Load:
         heappush(self._ends, (end, next(self._tickets), lease))
         lease.working = True
         self.working += 1
-        self._ends_sum += end
+        self.ends_sum += end
+        if end < self.next_end:
+            self.next_end = end
 
     def end(self, lease: Lease) -> None:
         """Let a lease go, at its end or when it was expected to have ended."""
@@ -67,10 +72,12 @@ class Load:
             return
         lease.working = False
         self.working -= 1
-        if not self.working:
+        if self.working:
+            self.ends_sum -= lease.since + lease.estimate_s
+        else:
+            # No rounding outlives a moment of rest.
             self._ends.clear()
-        # No rounding outlives a moment of rest.
-        self._ends_sum = self._ends_sum - lease.since - lease.estimate_s if self.working else 0.0
+            self.ends_sum, self.next_end = 0.0, inf
 
     def warm(self, voice: str) -> None:
         """Take note of a voice that has been used."""
@@ -79,39 +86,38 @@ class Load:
                 self.voices.clear()
             self.voices.add(voice)
 
-    def remaining_s(self, now: float) -> float:
-        """Return the seconds of work that its leases are expected to need still."""
+    def pass_by(self, now: float) -> None:
+        """Let those go that were expected to have ended by now."""
         ends = self._ends
         while ends and (ends[0][0] <= now or not ends[0][2].working):
             self.end(heappop(ends)[2])
-        return self._ends_sum - self.working * now if self.working else 0.0
+        self.next_end = ends[0][0] if ends else inf
 
-    def cost_s(self, now: float) -> float:
-        """Return how late a text would begin to be heard: work before it, recent times to first audio, errors."""
-        lately_s = self.ttfa_s + ERROR_S * self.errors
-        if now - self.seen_at > FRESH_S:
-            lately_s *= self._fading(now)
-        return lately_s + self.remaining_s(now) if self.working else lately_s
+    def remaining_s(self, now: float) -> float:
+        """Return the seconds of work that its leases are expected to need still."""
+        if self.next_end <= now:
+            self.pass_by(now)
+        return self.ends_sum - self.working * now
 
     def spoke(self, seconds: float, now: float) -> None:
         """Take a time to first audio."""
         # A peak is believed at once, and what is better only with time.
-        fading = self._fade(now)
+        fading = self.fading(now)
         self.ttfa_s = seconds if seconds > self.ttfa_s else self.ttfa_s * fading + seconds * (1 - fading)
+        self._see(fading, now)
 
     def failed(self, now: float) -> None:
         """Take an error."""
-        self._fade(now)
-        self.errors += 1
+        self._see(self.fading(now), now, 1.0)
 
-    def _fading(self, now: float) -> float:
+    def fading(self, now: float) -> float:
+        """Return what is left of what was seen last."""
         return exp((self.seen_at - now) / FADE_S)
 
-    def _fade(self, now: float) -> float:
-        fading = self._fading(now)
-        self.errors *= fading
+    def _see(self, fading: float, now: float, error: float = 0.0) -> None:
+        self.errors = self.errors * fading + error
         self.seen_at = now
-        return fading
+        self.lately_s = self.ttfa_s + ERROR_S * self.errors
 
 
 class Speech:
@@ -145,15 +151,22 @@ class Speech:
         """Return the endpoint with a free slot that will speak first: with little work before it, and prompt lately."""
         best: list[Endpoint] = []
         least = inf
-        voice = demand.voice
+        voice, loads = demand.voice, self._loads
         near = self._near.get(demand.affinity) if demand.affinity else None
         for endpoint in endpoints:
             if endpoint.inflight >= endpoint.limit:
                 continue
-            load = self._loads[endpoint]
-            # Most are idle: to say so without a call halves the search.
-            fresh = now - load.seen_at <= FRESH_S
-            cost = (load.ttfa_s if fresh and not (load.working or load.errors) else load.cost_s(now)) / endpoint.weight
+            load = loads[endpoint]
+            # How late it would begin to be heard: recent times to first audio, errors, and the work before it.
+            cost = load.lately_s
+            if now - load.seen_at > FRESH_S:
+                cost *= load.fading(now)
+            if load.working:
+                # As remaining_s says it; a call for each endpoint would double the search.
+                if load.next_end <= now:
+                    load.pass_by(now)
+                cost += load.ends_sum - load.working * now
+            cost /= endpoint.weight
             if voice not in load.voices:
                 cost += COLD_S
             if near is not None and near is not endpoint:
@@ -212,47 +225,48 @@ class Speech:
     def leased(self, lease: Lease, now: float) -> None:
         """Take note of a lease that has begun."""
         lease.before_s = self._least_s
-        if lease.demand.affinity:
-            self._near.pop(lease.demand.affinity, None)
-            self._near[lease.demand.affinity] = lease.endpoint
+        demand = lease.demand
+        if demand.affinity:
+            self._near.pop(demand.affinity, None)
+            self._near[demand.affinity] = lease.endpoint
             if len(self._near) > CALLERS:
                 del self._near[next(iter(self._near))]
-        lease.estimate_s = self.estimate_s(lease.demand, lease.endpoint.name)
+        lease.characters = characters = self._characters(demand)
+        lease.estimate_s = self.estimates.seconds(characters, lease.endpoint.name, demand.voice)
         self._loads[lease.endpoint].begin(lease)
-        self._inflight[lease.demand.caller] += 1
-        self._see(lease.demand.caller, now)
+        self._inflight[demand.caller] += 1
+        self._see(demand.caller, now)
 
     def is_late(self, lease: Lease, now: float) -> bool:
         """Whether a lease's first audio comes later than that of 95 of 100."""
-        return now - lease.since > max(LEAST_LATE_S, self._late * self._first_s(lease.demand))
+        return now - lease.since > max(LEAST_LATE_S, self._late * self._first_s(lease))
 
-    def _first_s(self, demand: Demand) -> float:
+    def _first_s(self, lease: Lease) -> float:
         """Return the seconds to first audio that are usual for a text."""
-        characters = self._characters(demand)
-        if not self._firsts.weight or characters is None:
-            return self.estimate_s(demand)
-        return max(self._firsts.seconds(characters), LEAST_S)
-
-    def _learn_first(self, demand: Demand, seconds: float) -> None:
-        """Learn how long first audio takes, and how much longer the latest twentieth of it."""
-        characters = self._characters(demand)
-        if characters is None:
-            return
-        late = seconds > self._late * self._first_s(demand)
-        # Twenty times as fast up as down: at rest, one of twenty is later.
-        self._late = min(max(self._late * (1 + LATE_STEP * (0.95 if late else -0.05)), 1.0), MOST_LATE)
-        self._firsts.observe(characters, seconds)
+        if not self._firsts.weight or lease.characters is None:
+            return self.estimate_s(lease.demand)
+        return max(self._firsts.seconds(lease.characters), LEAST_S)
 
     def spoke(self, lease: Lease, now: float) -> None:
-        """Take note of a lease's first audio."""
-        self._learn_first(lease.demand, now - lease.since)
-        self._loads[lease.endpoint].spoke(now - lease.since, now)
+        """Take note of a lease's first audio: how long it takes, and how much longer the latest twentieth of it."""
+        seconds = now - lease.since
+        self._loads[lease.endpoint].spoke(seconds, now)
+        if lease.characters is None:
+            return
+        # Twenty times as fast up as down: at rest, one of twenty is later.
+        if seconds > self._late * self._first_s(lease):
+            self._late = min(self._late * (1 + 0.95 * LATE_STEP), MOST_LATE)
+        else:
+            self._late = max(self._late * (1 - 0.05 * LATE_STEP), 1.0)
+        self._firsts.observe(lease.characters, seconds)
 
     def released(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Take note of a lease that has ended, and learn from it."""
         endpoint, demand, load = lease.endpoint, lease.demand, self._loads.get(lease.endpoint)
-        self._inflight[demand.caller] -= 1
-        if not self._inflight[demand.caller]:
+        inflight = self._inflight[demand.caller] - 1
+        if inflight:
+            self._inflight[demand.caller] = inflight
+        else:
             del self._inflight[demand.caller]
         if load is None:
             return  # its endpoint has left the pool
@@ -261,9 +275,8 @@ class Speech:
             load.failed(now)
         elif outcome is SUCCEEDED and not lease.held_back:
             load.warm(demand.voice)
-            characters = self._characters(demand)
-            if characters is not None:
-                self.estimates.observe(characters, now - lease.since, endpoint.name, demand.voice)
+            if lease.characters is not None:
+                self.estimates.observe(lease.characters, now - lease.since, endpoint.name, demand.voice)
 
     def forget(self, endpoint: Endpoint) -> None:
         """Forget what was learned of an endpoint that has left; its open leases end as they would."""

@@ -102,10 +102,11 @@ class RequestHead:
 class Caller:
     """What is added to each request of one connection, ready to be written."""
 
-    __slots__ = ("address", "described")
+    __slots__ = ("address", "described", "name")
 
     def __init__(self, address: bytes, scheme: bytes) -> None:
         self.address = address
+        self.name = address.decode()
         self.described = address + b"\r\nX-Forwarded-Proto: " + scheme
 
 

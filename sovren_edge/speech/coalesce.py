@@ -20,25 +20,26 @@ REMEMBERED = 2 * 1024 * 1024
 
 
 class Flight:
-    """One answer on its way; it is whom its supplier tells, see taker.Taker."""
+    """One answer on its way; it is whom its supplier tells, see taker.Taker. Nearly all are for one caller alone."""
+
+    supplier: Supplier | None = None
+    # Told of an answer that is complete, if all of it is remembered.
+    on_complete: Callable[[ResponseHead, list[bytes], float], None] | None = None
+    _deadline = 0.0
+    _head: ResponseHead | None = None
+    _sized = False
+    _size = _reserved = 0
+    _paused: frozenset[Taker] = frozenset()
 
     def __init__(self, flights: MutableMapping[bytes, "Flight"], key: bytes, first: Taker, budget: Budget) -> None:
         """Take part in `flights` under a `key` until the answer is complete, or too long; `first` asked for it."""
         self._budget = budget
         self.request, self.request_body, self.request_id = first.request, first.request_body, first.request_id
         self.caller, self.started_at = first.caller, first.started_at
-        self.supplier: Supplier | None = None
-        # Told of an answer that is complete, if all of it is remembered.
-        self.on_complete: Callable[[ResponseHead, list[bytes], float], None] | None = None
         self._flights = flights
         self._key = key
         self._takers: list[Taker] = []
-        self._paused: set[Taker] = set()
-        self._deadline = 0.0
-        self._head: ResponseHead | None = None
-        self._sized = False
         self._pieces: list[bytes] = []
-        self._size = self._reserved = 0
         flights[key] = self
 
     def board(self, taker: Taker, now: float) -> None:
@@ -68,7 +69,7 @@ class Flight:
     def pause(self, taker: Taker, *, paused: bool) -> None:
         """Bring no more while one of the callers has far too much to read still."""
         before = bool(self._paused)
-        (self._paused.add if paused else self._paused.discard)(taker)
+        self._paused = self._paused | {taker} if paused else self._paused - {taker}
         if before != bool(self._paused) and self.supplier is not None:
             self.supplier.pause(paused=paused)
 
@@ -114,9 +115,10 @@ class Flight:
             taker.answered(head, now, sized=sized)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        """See taker.Taker."""
-        self._head, self._sized = head, True
-        self._remember([body])
+        """See taker.Taker; the end follows at once, and nobody can join before it."""
+        if self.on_complete is not None:
+            self._head = head
+            self._remember([body])
         for taker in self._takers[:]:
             taker.answered_whole(head, body, now)
 
@@ -138,9 +140,9 @@ class Flight:
             self._close()
 
     def _forget(self) -> None:
-        reserved, self._reserved = self._reserved, 0
-        self._pieces = []
-        self._budget.give(reserved)
+        if self._reserved:
+            self._budget.give(self._reserved)
+            self._pieces, self._reserved = [], 0
 
     def flush(self) -> None:
         """See taker.Taker."""
