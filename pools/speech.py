@@ -49,7 +49,7 @@ class Load:
     seen_at: float = 0.0
     # What both count for, as of then.
     lately_s: float = 0.0
-    # Of the leases that are not yet expected to have ended: how many, the sum of their ends, the next one, all in order.
+    # Of the leases that are not yet expected to have ended: how many, the sum of their ends, the next one, all of them.
     working: int = 0
     ends_sum: float = 0.0
     next_end: float = inf
@@ -63,8 +63,7 @@ class Load:
         lease.working = True
         self.working += 1
         self.ends_sum += end
-        if end < self.next_end:
-            self.next_end = end
+        self.next_end = self._ends[0][0]
 
     def end(self, lease: Lease) -> None:
         """Let a lease go, at its end or when it was expected to have ended."""
@@ -159,13 +158,10 @@ class Speech:
             load = loads[endpoint]
             # How late it would begin to be heard: recent times to first audio, errors, and the work before it.
             cost = load.lately_s
-            if now - load.seen_at > FRESH_S:
+            if cost and now - load.seen_at > FRESH_S:
                 cost *= load.fading(now)
             if load.working:
-                # As remaining_s says it; a call for each endpoint would double the search.
-                if load.next_end <= now:
-                    load.pass_by(now)
-                cost += load.ends_sum - load.working * now
+                cost += load.remaining_s(now)
             cost /= endpoint.weight
             if voice not in load.voices:
                 cost += COLD_S

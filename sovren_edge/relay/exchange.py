@@ -75,7 +75,7 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_door", "_downstream", "_ended", "_expects", "_held", "_relay", "_reply", "_reserved", "_supplier",
+        "_by", "_door", "_downstream", "_ended", "_expects", "_held", "_relay", "_reply", "_reserved", "_supplier",
         "_total_at", "request", "request_body", "request_id", "started_at",
     )  # fmt: skip
 
@@ -91,6 +91,8 @@ class Exchange:
         self.request_body = NO_BODY if request.bodiless else RequestBody(request, relay.settings.kept_body_limit)
         self._expects = request.expects
         self._supplier: Supplier | None = None
+        # Who was asked, how often, and after how many seconds in a queue; of a supplier that was stopped.
+        self._by = ("", 0, 0.0)
         self._reply = Reply(downstream, request, self.request_id)
         self._ended = self._held = False
         self._reserved = 0
@@ -309,8 +311,11 @@ class Exchange:
             self.failed(problem, now)
 
     def _stop(self, outcome: Outcome, now: float) -> None:
-        if self._supplier is not None:
-            self._supplier.stop(outcome, now)
+        supplier, self._supplier = self._supplier, None
+        if supplier is not None:
+            # One that has been stopped may know nothing of itself any more.
+            self._by = supplier.endpoint, supplier.tries, supplier.queue_s
+            supplier.stop(outcome, now)
 
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True
@@ -321,7 +326,7 @@ class Exchange:
         if reply.status == SWITCHED:
             self._door.stats.tunnels -= 1
         endpoint, tries, queue_s = (
-            ("", 0, 0.0) if supplier is None else (supplier.endpoint, supplier.tries, supplier.queue_s)
+            self._by if supplier is None else (supplier.endpoint, supplier.tries, supplier.queue_s)
         )
         self._relay.journal.finished(
             self._door, self._downstream.address, self.request, self.request_id, ended, reply.status,

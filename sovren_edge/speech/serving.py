@@ -80,12 +80,12 @@ class Speaking:
         flight = self._flights.get(key)
         if flight is not None and flight.supplier is not None and settings.coalesce:
             relay.stats_of(first).coalesced += 1
-            return Seat(flight, taker, flight.supplier, first=False)
-        flight = Flight(self._flights, key, taker, relay.budget)
+            return Seat(flight, taker)
+        flight = Flight(self._flights, key, taker, relay.budget, relay.settings.idle_timeout_s)
         flight.supplier = supplier = _supplier(relay, door, flight, spoken, demand, ways)
         if keep is not None:
             flight.on_complete = _keeper(keep, key, supplier, first)
-        return Seat(flight, taker, supplier, first=True)
+        return flight
 
     def _find_ways(self, tiers: Tiers) -> Ways:
         of_pools = [pool.settings for pool in tiers.pools]

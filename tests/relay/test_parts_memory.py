@@ -34,10 +34,16 @@ def loud(text: str) -> bytes:
 WHOLE = b"".join(map(loud, PARTS))
 
 
-def pool_of(*backends: Backend, slots: int = 4) -> Pool:
+def pool_of(*backends: Backend, slots: int = 4, keep_bytes: int = 0) -> Pool:
     """Make a pool whose endpoints may share a text."""
     return make_pool(
-        "tts", [one.port for one in backends], slots=slots, kind="speech", repeatable=True, interchangeable=True
+        "tts",
+        [one.port for one in backends],
+        slots=slots,
+        kind="speech",
+        repeatable=True,
+        interchangeable=True,
+        keep_bytes=keep_bytes,
     )
 
 
@@ -231,6 +237,14 @@ async def test_a_text_leaves_no_cycles() -> None:
             await eventually(lambda: made.at_rest and not made.relay.downstreams)
         ends = {line.ended.partition(":")[0] for line in made.lines}
         assert {"complete", "caller left", "a part of the text was lost"} <= ends
+
+
+async def test_what_is_kept_leaves_no_cycles() -> None:
+    """Neither a whole text, nor one in parts."""
+    async with backend(speaking) as one, front(pool_of(one, keep_bytes=MB)) as made, nothing_collected():
+        for text in ("Good morning.", LONG):
+            await made.call(request(text))
+        await eventually(lambda: made.relay.stats_of(made.pools[0]).kept_answers == 2)
 
 
 @pytest.mark.parametrize("winner", [0, 1], ids=["the first", "the second"])
