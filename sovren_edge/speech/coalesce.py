@@ -4,7 +4,7 @@ Who comes late is first given what has come so far. A caller that leaves takes n
 with the last of them. Must not know where the answer comes from, nor connections.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Hashable, MutableMapping
 
 from pools.admission import Outcome
 from pools.pool import Pool
@@ -26,18 +26,14 @@ class Flight:
     """
 
     supplier: Supplier | None = None
-    # Told of an answer that is complete, if all of it is remembered.
-    on_complete: Callable[[ResponseHead, list[bytes], float], None] | None = None
     _deadline = 0.0
     _head: ResponseHead | None = None
     _sized = False
-    _size = _reserved = 0
-    _paused: frozenset[Taker] = frozenset()
     # All of the request is at hand.
     write_paused = False
 
     def __init__(
-        self, flights: MutableMapping[bytes, "Flight"], key: bytes, first: Taker, budget: Budget, idle_s: float
+        self, flights: MutableMapping[Hashable, "Flight"], key: Hashable, first: Taker, budget: Budget, idle_s: float
     ) -> None:
         """Take part in `flights` under a `key` until the answer is complete, or too long; `first` asked for it."""
         self._budget = budget
@@ -48,7 +44,12 @@ class Flight:
         self._key = key
         self._first = first
         self._takers = [first]
+        self._paused: frozenset[Taker] = frozenset()
+        # What has come, while it is remembered.
         self._pieces: list[bytes] = []
+        self._size = self._reserved = 0
+        # Told of an answer that is complete, if all of it is remembered.
+        self.on_complete: Callable[[ResponseHead, list[bytes], float], None] | None = None
         flights[key] = self
 
     def board(self, taker: Taker, now: float) -> None:
@@ -148,7 +149,7 @@ class Flight:
     def wait_until(self, deadline: float) -> None:
         """See taker.Taker."""
         self._deadline = deadline
-        for taker in self._takers[:]:
+        for taker in self._takers:
             # While some are slow to read, only their time runs out.
             taker.wait_until(NEVER if self._paused and taker not in self._paused else deadline)
 

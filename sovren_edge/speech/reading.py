@@ -38,11 +38,6 @@ class Spoken(NamedTuple):
     pace: float
 
     @property
-    def characters(self) -> float:
-        """The length of the text as time counts it: slow speech is more speech."""
-        return len(self.text) / self.pace
-
-    @property
     def language(self) -> str:
         """The text's language by its two letters; English where nothing is said, which does for most scripts."""
         language = self.members.get("language")
@@ -118,8 +113,11 @@ def read_demand(request: RequestHead, spoken: Spoken | None, address: str, now: 
             priority = max(priority, STANDARD)
     if spoken is None:
         return Demand(None, "", caller, priority, deadline, None, None, affinity)
-    affinity = affinity or spoken.affinity
-    return Demand(spoken.characters, spoken.voice, caller, priority, deadline, None, None, affinity)
+    if not affinity and "affinity" in spoken.members:
+        affinity = spoken.affinity
+    # As time counts its length: slow speech is more speech.
+    characters = len(spoken.text) / spoken.pace
+    return Demand(characters, spoken.voice, caller, priority, deadline, None, None, affinity)
 
 
 def _read_seconds(value: bytes) -> float:

@@ -3,7 +3,7 @@
 Must not know connections, nor how pools choose.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
@@ -21,7 +21,7 @@ from sovren_edge.speech.coalesce import Flight, Seat
 from sovren_edge.speech.keep import Keep, Memory
 from sovren_edge.speech.reading import SPEECH_PATHS, Spoken, read_demand, read_speech
 from sovren_edge.speech.scatter import Scatter
-from sovren_edge.speech.sentences import FIRST_LEAST, divide
+from sovren_edge.speech.sentences import divide, may_divide
 from sovren_edge.speech.whole import fetch_whole, may_serve
 
 # What cannot be divided further than into so many characters is better spoken as a whole.
@@ -32,10 +32,13 @@ LONGEST_PART = 4096
 class Ways:
     """What the pools behind a door may do with a text; looked up once, and not for each request."""
 
-    # Whether any of them answers only in some forms, is asked in other words than the caller's, divides texts.
+    # Whether any of them answers only in some forms, is asked in other words than the caller's, divides texts; whether
+    # equal requests share an answer, and whether answers are kept, as the first pool says.
     formats: bool
     rewrites: bool
     divides: bool
+    shares: bool
+    keeps: bool
 
 
 class Speaking:
@@ -46,7 +49,7 @@ class Speaking:
         self._name = name
         # What each pool keeps, by the pool's name.
         self.keeps: dict[str, Keep] = {}
-        self._flights: dict[bytes, Flight] = {}
+        self._flights: dict[Hashable, Flight] = {}
         self._ways: dict[bytes, Ways] = {}
 
     def __call__(self, relay: Relay, door: Door, taker: Taker) -> Supplier:
@@ -64,27 +67,25 @@ class Speaking:
             door = _door_for(door, spoken)
             tiers = door.tiers
             ways = self._ways.get(tiers.key) or self._find_ways(tiers)
-        first = tiers.pools[0]
-        settings = first.settings
-        if not (settings.coalesce or settings.keep_bytes):
+        if not (ways.shares or ways.keeps):
             return _supplier(relay, door, taker, spoken, demand, ways)
-        # Whoever waits with others must want to wait as they do.
-        until = b"" if demand.deadline == inf else request.told.get(b"x-sovren-deadline-ms", b"")
-        key = b"\0".join((tiers.key, likeness(request), b"%d" % demand.priority, until, body))
-        keep = None
-        if settings.keep_bytes and b"no-store" not in (told := cache_control(request)):
-            keep = self._keep(relay, first)
-            kept = keep.find(key) if b"no-cache" not in told else None
+        asked, keep = likeness(request), None
+        if ways.keeps and b"no-store" not in (told := cache_control(request)):
+            keep, name = self._keep(relay, tiers.pools[0]), b"\0".join((tiers.key, asked, body))
+            kept = keep.find(name) if b"no-cache" not in told else None
             if kept is not None:
                 return Memory(kept, taker, relay.settings.idle_timeout_s)
+        # Whoever waits with others must want to wait as they do.
+        until = b"" if demand.deadline == inf else request.told.get(b"x-sovren-deadline-ms", b"")
+        key = tiers.key, asked, body, demand.priority, until
         flight = self._flights.get(key)
-        if flight is not None and flight.supplier is not None and settings.coalesce:
-            relay.stats_of(first).coalesced += 1
+        if flight is not None and flight.supplier is not None and ways.shares:
+            relay.stats_of(tiers.pools[0]).coalesced += 1
             return Seat(flight, taker)
         flight = Flight(self._flights, key, taker, relay.budget, relay.settings.idle_timeout_s)
         flight.supplier = supplier = _supplier(relay, door, flight, spoken, demand, ways)
         if keep is not None:
-            flight.on_complete = _keeper(keep, key, supplier, first)
+            flight.on_complete = _keeper(keep, name, supplier, tiers.pools[0])
         return flight
 
     def _find_ways(self, tiers: Tiers) -> Ways:
@@ -93,6 +94,8 @@ class Speaking:
             formats=any(settings.formats for settings in of_pools),
             rewrites=any(settings.formats or settings.models or settings.voices for settings in of_pools),
             divides=any(settings.interchangeable for settings in of_pools),
+            shares=of_pools[0].coalesce,
+            keeps=of_pools[0].keep_bytes > 0,
         )
         return ways
 
@@ -126,7 +129,7 @@ def _supplier(  # noqa: PLR0917 - on the hot path, keywords cost
     relay: Relay, door: Door, taker: Taker, spoken: Spoken, demand: Demand, ways: Ways
 ) -> Fetch | Scatter:
     """Return what speaks a text: in parts, where it can be divided and a pool may do so."""
-    if ways.divides and len(spoken.text) > FIRST_LEAST and spoken.divisible:
+    if ways.divides and may_divide(spoken.text) and spoken.divisible:
         texts = divide(spoken.text, spoken.language)
         first, second = next(texts, None), next(texts, None)
         if first is not None and second is not None and len(second) <= LONGEST_PART:
