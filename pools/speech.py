@@ -36,8 +36,6 @@ COLD_S = 0.05
 SEEN_S = 0.5
 # A listener who would have heard everything so soon is served before all others.
 URGENT_S = 0.25
-# What comes so soon after another says the same, and to learn from it would cost as much again.
-ALIKE_S = 0.0005
 FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
 
 
@@ -103,8 +101,6 @@ class Load:
     def spoke(self, seconds: float, now: float) -> None:
         """Take a time to first audio."""
         # A peak is believed at once, and what is better only with time.
-        if seconds <= self.ttfa_s and now - self.seen_at < ALIKE_S:
-            return
         fading = self.fading(now)
         self.ttfa_s = seconds if seconds > self.ttfa_s else self.ttfa_s * fading + seconds * (1 - fading)
         self._see(fading, now)
@@ -142,8 +138,6 @@ class Speech:
         # Seconds to first audio by length, and how many times that the latest twentieth takes.
         self._firsts = Line()
         self._late = 3.0
-        # When it learned last of either.
-        self._first_at = self._learned_at = -inf
 
     def estimate_s(self, demand: Demand, endpoint: str = "") -> float:
         """Return what a text will cost at an endpoint, or at any."""
@@ -253,9 +247,8 @@ class Speech:
         """Take note of a lease's first audio: how long it takes, and how much longer the latest twentieth of it."""
         seconds = now - lease.since
         self._loads[lease.endpoint].spoke(seconds, now)
-        if lease.characters is None or now - self._first_at < ALIKE_S:
+        if lease.characters is None:
             return
-        self._first_at = now
         # Twenty times as fast up as down: at rest, one of twenty is later.
         if seconds > self._late * self._first_s(lease):
             self._late = min(self._late * (1 + 0.95 * LATE_STEP), MOST_LATE)
@@ -278,8 +271,7 @@ class Speech:
             load.failed(now)
         elif outcome is SUCCEEDED and not lease.held_back:
             load.warm(demand.voice)
-            if lease.characters is not None and now - self._learned_at >= ALIKE_S:
-                self._learned_at = now
+            if lease.characters is not None:
                 self.estimates.observe(lease.characters, now - lease.since, endpoint.name, demand.voice)
 
     def forget(self, endpoint: Endpoint) -> None:

@@ -492,26 +492,6 @@ def test_what_is_usual_is_learned() -> None:
     assert pool.may_hedge(unreadable, 430.0)
 
 
-def test_what_comes_within_a_moment_teaches_once() -> None:
-    """To learn from each of thousands a second costs more than it tells; a peak is believed at once all the same."""
-    a, b = make_endpoint("a", slots=100), make_endpoint("b", slots=100)
-    pools = [speech_pool(a), speech_pool(b)]
-    for pool, texts in zip(pools, (1, 50), strict=True):
-        leases = [take(pool, text(30), 1.0) for _ in range(texts)]
-        for lease in leases:
-            pool.spoke(lease, 9.0)
-            pool.release(lease, Outcome.SUCCEEDED, 9.0)
-    once, often = (take(pool, text(30), 20.0).estimate_s for pool in pools)
-    assert once == often
-    a, b = make_endpoint("a", slots=3), make_endpoint("b", slots=3)
-    pool = speech_pool(a, b)
-    slow, *quick = (a_lease(pool, a, b, since) for since in (20.0, 30.0, 30.0))
-    for at, lease in zip((30.001, 30.0012, 30.0014), (quick[0], slow, quick[1]), strict=True):
-        pool.spoke(lease, at)
-        pool.release(lease, Outcome.LEFT, at)
-    assert take(pool, text(30), 30.01).endpoint is b
-
-
 def test_only_pools_whose_requests_may_be_repeated_hedge() -> None:
     """And only speech knows what is late."""
     settings = PoolSettings(endpoints=("set:1",), kind="speech", repeatable=True)
