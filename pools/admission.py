@@ -60,7 +60,10 @@ class Lease:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A place in a pool's queue `until` it is too late; `tried` are endpoints that it must not get."""
+    """A place in a pool's queue `until` it is too late; `tried` are endpoints that it must not get.
+
+    `greedy` is whose caller had asked for far more than others when it came.
+    """
 
     pool: "Pool"
     owner: object
@@ -69,6 +72,7 @@ class Waiter:
     until: float
     demand: Demand = UNKNOWN
     estimate_s: float = 0.0
+    greedy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

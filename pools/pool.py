@@ -85,16 +85,23 @@ class Pool:
         *,
         again: bool = False,
     ) -> Lease | Waiter | Refusal:
-        """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later.
+        """Lease a slot, or queue the owner, or refuse. A free slot is left to who comes later only by the greedy.
 
         Who asks `again` for the same request is not counted once more.
         """
         if not again:
             self.budget.requests += 1
-        # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
-        endpoint = self._choose(tried, demand, now)
+        speech = self._speech
+        # What is asked for now does not count yet: one long text makes nobody greedy.
+        greedy = speech is not None and speech.is_greedy(demand, self._ready)
+        # Nobody else is overtaken: those who wait have tried every endpoint that has a free slot.
+        held = greedy and speech is not None and speech.has_enough(demand, self._ready, now)
+        endpoint = None if held else self._choose(tried, demand, now)
         if endpoint is not None:
-            return self._lease(endpoint, demand, now)
+            lease = self._lease(endpoint, demand, now)
+            if speech is not None and not again:
+                speech.callers.ask(demand.caller, lease.estimate_s, now)
+            return lease
         if not self.can_serve(tried):
             return Refusal.NO_ENDPOINT
         if len(self._queue) >= self.settings.queue.limit and demand.due is None:
@@ -102,9 +109,12 @@ class Pool:
         # Whoever is heard already waits as long as it takes.
         until = inf if demand.due is not None else min(demand.deadline, now + self.settings.queue.timeout_s)
         waiter = Waiter(self, owner, now, tried, until, demand)
-        if self._speech is not None:
-            waiter.estimate_s = self._speech.estimate_s(demand)
-            refusal = self._speech.refuse(waiter, self._queue, self._ready, self.settings.queue.limit, now)
+        if speech is not None:
+            waiter.greedy = greedy
+            waiter.estimate_s = speech.estimate_s(demand)
+            if not again:
+                speech.callers.ask(demand.caller, waiter.estimate_s, now)
+            refusal = speech.refuse(waiter, self._queue, self._ready, self.settings.queue.limit, now)
             if refusal is not None:
                 return refusal
         self._queue[waiter] = None
@@ -243,7 +253,7 @@ class Pool:
         endpoint.inflight += 1
         lease = Lease(self, endpoint, demand, now)
         if self._speech is not None:
-            self._speech.leased(lease, now)
+            self._speech.leased(lease)
         return lease
 
     def _choose(self, tried: frozenset[Endpoint], demand: Demand, now: float) -> Endpoint | None:
@@ -287,17 +297,19 @@ class Pool:
         events: list[Event] = []
         full = False
         waiters: Collection[Waiter] = self._queue
-        if self._speech is not None:
-            waiters = self._speech.order(waiters, sum(endpoint.limit for endpoint in self._ready), now)
+        speech = self._speech
+        if speech is not None:
+            waiters = speech.order(waiters, self._ready, now)
         for waiter in waiters:
             if full and not waiter.tried:
                 continue
-            endpoint = self._choose(waiter.tried, waiter.demand, now)
+            held = waiter.greedy and speech is not None and speech.has_enough(waiter.demand, self._ready, now)
+            endpoint = None if held else self._choose(waiter.tried, waiter.demand, now)
             if endpoint is not None:
                 events.append(Granted(waiter, self._lease(endpoint, waiter.demand, now)))
             elif not self.can_serve(waiter.tried):
                 events.append(Displaced(waiter))
-            elif not waiter.tried:
+            elif not (held or waiter.tried):
                 full = True  # every slot is taken, but those who may have none of them are still sent away
                 if not lost:
                     break

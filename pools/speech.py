@@ -12,6 +12,7 @@ from math import ceil, exp, inf
 
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll
+from pools.callers import Callers
 from pools.demand import Demand, Priority
 from pools.endpoint import Endpoint
 from pools.estimate import LEAST_S, VOICES, Estimates, Line
@@ -20,20 +21,19 @@ from pools.estimate import LEAST_S, VOICES, Estimates, Line
 SHIFT_S = {Priority.INTERACTIVE: -1.0, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
 # For so many times its own length a text lets others go first.
 PATIENCE = 4.0
-# What is seen of an endpoint fades by this time constant; so does whoever has asked for something.
+# What is seen of an endpoint fades by this time constant.
 FADE_S = 10.0
 # What was seen so lately has not faded yet.
 FRESH_S = 1.0
 # What each error of the last seconds counts for: as if so much more work were before it.
 ERROR_S = 1.0
-CALLERS = 10_000
+# Affinities that are remembered.
+AFFINITIES = 10_000
 # Nobody is hedged sooner; nor is anybody believed to be later by more than so many times.
 LEAST_LATE_S, MOST_LATE = 0.1, 20.0
 LATE_STEP = 0.1
 # What a voice that an endpoint has not used yet counts for, and so an endpoint that did not speak the text before.
 COLD_S = 0.05
-# Who has been seen so lately need not be seen again.
-SEEN_S = 0.5
 # A listener who would have heard everything so soon is served before all others.
 URGENT_S = 0.25
 FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
@@ -119,6 +119,11 @@ class Load:
         self.lately_s = self.ttfa_s + ERROR_S * self.errors
 
 
+def slots_of(endpoints: Iterable[Endpoint]) -> int:
+    """Return how many slots endpoints have in all."""
+    return sum(endpoint.limit for endpoint in endpoints)
+
+
 class Speech:
     """The shorter before the longer, nobody overtaken for ever, and nobody with more than a share while others wait."""
 
@@ -129,9 +134,7 @@ class Speech:
         self._in_parts = in_parts
         self._roll = roll
         self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
-        self._inflight: defaultdict[str, int] = defaultdict(int)
-        # When each caller last asked, in that order: who has asked lately keeps a place in the queue.
-        self._asked_at: dict[str, float] = {}
+        self.callers = Callers()
         # Who spoke last for each affinity, the oldest first.
         self._near: dict[str, Endpoint] = {}
         self._least_s = 0.0
@@ -176,27 +179,38 @@ class Speech:
             return best[self._roll(len(best))]
         return best[0] if best else None
 
-    def order(self, waiters: Collection[Waiter], slots: int, now: float) -> list[Waiter]:
-        """Return waiters in the order in which they are to be served, where there are so many slots in all."""
-        callers = {waiter.demand.caller for waiter in waiters} | set(self._inflight)
+    def is_greedy(self, demand: Demand, endpoints: Collection[Endpoint]) -> bool:
+        """Whether a text's caller has asked for far more than others lately; what is heard already is always let on."""
+        callers, name = self.callers, demand.caller
+        return demand.due is None and callers.outdoes(name) and callers.exceeds(name, slots_of(endpoints))
+
+    def has_enough(self, demand: Demand, endpoints: Collection[Endpoint], now: float) -> bool:
+        """Whether a greedy caller must wait, though a slot be free: it holds all that the others leave."""
+        return self.callers.inflight(demand.caller) >= self.callers.most(demand.caller, slots_of(endpoints), now)
+
+    def order(self, waiters: Collection[Waiter], endpoints: Collection[Endpoint], now: float) -> list[Waiter]:
+        """Return waiters in the order in which they are to be served."""
+        slots = slots_of(endpoints)
+        inflight = self.callers.inflight
+        callers = {waiter.demand.caller for waiter in waiters}.union(self.callers.holding())
         share = ceil(slots / len(callers)) if callers else slots
 
         def place(waiter: Waiter) -> tuple[int, int, float]:
             group, key = self._place(waiter, now)
             # The further beyond its share somebody is, the later.
-            return group and max(0, self._inflight[waiter.demand.caller] + 1 - share), group, key
+            return group, group and max(0, inflight(waiter.demand.caller) + 1 - share), key
 
         return sorted(waiters, key=place)
 
     def _place(self, waiter: Waiter, now: float) -> tuple[int, float]:
-        """Return the group, 0 for who would hear silence and 1 for all others, and the time by which to begin."""
+        """Return the group (0: would hear silence, 2: asks for far more than others) and the time by which to begin."""
         if waiter.demand.due is not None:
             begin_at = waiter.demand.due - waiter.estimate_s
             return (0 if begin_at - now < URGENT_S else 1), begin_at - self._overdue_s
         # A short text goes before longer ones that have not waited much longer, and nobody is overtaken for ever: not
         # by those who come `overdue_s` later, however short they are.
         patience_s = min(self._overdue_s, PATIENCE * waiter.estimate_s)
-        return 1, waiter.since + SHIFT_S[waiter.demand.priority] + patience_s
+        return 2 if waiter.greedy else 1, waiter.since + SHIFT_S[waiter.demand.priority] + patience_s
 
     def refuse(
         self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float
@@ -205,9 +219,8 @@ class Speech:
         if waiter.demand.due is not None:
             return None  # it has begun
         caller = waiter.demand.caller
-        self._see(caller, now)
         mine = sum(other.demand.caller == caller for other in waiters)
-        if len(self._asked_at) > 1 and mine >= max(1, limit // 2):
+        if len(self.callers) > 1 and mine >= max(1, limit // 2):
             return Refusal.QUEUE_FULL
         return Refusal.TOO_LATE if now + self._wait_s(waiter, waiters, endpoints, now) > waiter.until else None
 
@@ -216,22 +229,24 @@ class Speech:
         mine = self._place(waiter, now)
         ahead = sum(other.estimate_s for other in waiters if self._place(other, now) <= mine)
         running = sum(self._loads[endpoint].remaining_s(now) for endpoint in endpoints)
-        return (running + ahead) / max(1, sum(endpoint.limit for endpoint in endpoints))
+        slots = slots_of(endpoints)
+        if waiter.greedy:
+            slots = self.callers.most(waiter.demand.caller, slots, now)
+        return (running + ahead) / max(1, slots)
 
-    def leased(self, lease: Lease, now: float) -> None:
+    def leased(self, lease: Lease) -> None:
         """Take note of a lease that has begun."""
         lease.before_s = self._least_s
         demand = lease.demand
         if demand.affinity:
             self._near.pop(demand.affinity, None)
             self._near[demand.affinity] = lease.endpoint
-            if len(self._near) > CALLERS:
+            if len(self._near) > AFFINITIES:
                 del self._near[next(iter(self._near))]
         lease.characters = characters = self._characters(demand)
         lease.estimate_s = self.estimates.seconds(characters, lease.endpoint.name, demand.voice)
         self._loads[lease.endpoint].begin(lease)
-        self._inflight[demand.caller] += 1
-        self._see(demand.caller, now)
+        self.callers.leased(demand.caller)
 
     def is_late(self, lease: Lease, now: float) -> bool:
         """Whether a lease's first audio comes later than that of 95 of 100."""
@@ -259,11 +274,7 @@ class Speech:
     def released(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Take note of a lease that has ended, and learn from it."""
         endpoint, demand, load = lease.endpoint, lease.demand, self._loads.get(lease.endpoint)
-        inflight = self._inflight[demand.caller] - 1
-        if inflight:
-            self._inflight[demand.caller] = inflight
-        else:
-            del self._inflight[demand.caller]
+        self.callers.released(demand.caller)
         if load is None:
             return  # its endpoint has left the pool
         load.end(lease)
@@ -279,11 +290,3 @@ class Speech:
         self.estimates.forget(endpoint.name)
         self._loads.pop(endpoint, None)
         self._near = {key: near for key, near in self._near.items() if near is not endpoint}
-
-    def _see(self, caller: str, now: float) -> None:
-        if now - self._asked_at.get(caller, -inf) < SEEN_S:
-            return
-        self._asked_at.pop(caller, None)
-        self._asked_at[caller] = now
-        while now - self._asked_at[oldest := next(iter(self._asked_at))] > FADE_S or len(self._asked_at) > CALLERS:
-            del self._asked_at[oldest]
