@@ -23,6 +23,7 @@ def ablations() -> Sequence[Rule]:
         Rule(),
         Rule("without an order by estimate", overdue_s=0.0),
         Rule("without anybody overdue", overdue_s=inf),
+        Rule("every slot for who is overdue", patches=((speech, "OTHERS_FIRST", 0),)),
         Rule("without fairness", anonymous=True),
         Rule("without anybody greedy", patches=((callers, "GREEDY", inf),)),
         Rule("without classes", patches=((speech, "SHIFT_S", dict.fromkeys(Priority, 0.0)),)),
@@ -43,10 +44,10 @@ def ablations() -> Sequence[Rule]:
 def sweeps() -> Iterator[tuple[str, list[Rule]]]:
     """Yield scenarios, and the edge's rule with other constants that matter there."""
     for name in ("load-0.7", "load-0.85", "load-0.95", "bimodal"):
-        yield name, [Rule(f"overdue_s {value}", value) for value in (0.4, 0.7, 1.0, 1.5, inf)]
+        yield name, [Rule(f"overdue_s {value}", value) for value in (0.2, 0.3, 0.4, 0.6, 1.0, inf)]
         yield (
             name,
-            [Rule(f"PATIENCE {value}", patches=((speech, "PATIENCE", value),)) for value in (1.0, 2.0, 4.0, 8.0)],
+            [Rule(f"PATIENCE {value}", patches=((speech, "PATIENCE", value),)) for value in (2.0, 4.0, 8.0, 16.0)],
         )
     for name, constant, values in (
         ("faulty", "ERROR_S", (0.0, 0.3, 1.0, 3.0)),

@@ -20,7 +20,9 @@ from pools.estimate import LEAST_S, VOICES, Estimates, Line
 # How much earlier or later than others a class stands in the queue.
 SHIFT_S = {Priority.INTERACTIVE: -1.0, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
 # For so many times its own length a text lets others go first.
-PATIENCE = 4.0
+PATIENCE = 8.0
+# So many freed slots, and the next one is for who has waited longest, if that is long.
+OTHERS_FIRST = 3
 # What is seen of an endpoint fades by this time constant.
 FADE_S = 10.0
 # What was seen so lately has not faded yet.
@@ -124,6 +126,11 @@ def slots_of(endpoints: Iterable[Endpoint]) -> int:
     return sum(endpoint.limit for endpoint in endpoints)
 
 
+def came_at(waiter: Waiter) -> float:
+    """Return since when somebody counts as waiting: by its class, or once a part is due."""
+    return waiter.since + SHIFT_S[waiter.demand.priority] if waiter.demand.due is None else waiter.demand.due
+
+
 class Speech:
     """The shorter before the longer, nobody overtaken for ever, and nobody with more than a share while others wait."""
 
@@ -135,6 +142,8 @@ class Speech:
         self._roll = roll
         self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
         self.callers = Callers()
+        # Slots that went to others while somebody was overdue.
+        self._passed = 0
         # Who spoke last for each affinity, the oldest first.
         self._near: dict[str, Endpoint] = {}
         self._least_s = 0.0
@@ -189,28 +198,40 @@ class Speech:
         return self.callers.inflight(demand.caller) >= self.callers.most(demand.caller, slots_of(endpoints), now)
 
     def order(self, waiters: Collection[Waiter], endpoints: Collection[Endpoint], now: float) -> list[Waiter]:
-        """Return waiters in the order in which they are to be served."""
-        slots = slots_of(endpoints)
+        """Return waiters in the order in which they are to be served, for slots that have become free."""
+        if not waiters:
+            return []
         inflight = self.callers.inflight
         callers = {waiter.demand.caller for waiter in waiters}.union(self.callers.holding())
-        share = ceil(slots / len(callers)) if callers else slots
+        share = ceil(slots_of(endpoints) / len(callers))
 
         def place(waiter: Waiter) -> tuple[int, int, float]:
             group, key = self._place(waiter, now)
             # The further beyond its share somebody is, the later.
             return group, group and max(0, inflight(waiter.demand.caller) + 1 - share), key
 
-        return sorted(waiters, key=place)
+        places = {waiter: place(waiter) for waiter in waiters}
+        ordered = sorted(places, key=places.__getitem__)
+        first = places[ordered[0]]
+        oldest = min((waiter for waiter in ordered if places[waiter][:2] == first[:2]), key=came_at)
+        if now - came_at(oldest) > self._overdue_s and self._is_its_turn():
+            ordered.remove(oldest)
+            ordered.insert(0, oldest)
+        return ordered
+
+    def _is_its_turn(self) -> bool:
+        """Whether the next slot is for who is overdue; most are for the shorter ones, also when many are overdue."""
+        self._passed = (self._passed + 1) % (OTHERS_FIRST + 1)
+        return not self._passed
 
     def _place(self, waiter: Waiter, now: float) -> tuple[int, float]:
         """Return the group (0: would hear silence, 2: asks for far more than others) and the time by which to begin."""
+        # A short text goes before longer ones that have not waited much longer.
+        patience_s = PATIENCE * min(self._overdue_s, waiter.estimate_s)
         if waiter.demand.due is not None:
             begin_at = waiter.demand.due - waiter.estimate_s
-            return (0 if begin_at - now < URGENT_S else 1), begin_at - self._overdue_s
-        # A short text goes before longer ones that have not waited much longer, and nobody is overtaken for ever: not
-        # by those who come `overdue_s` later, however short they are.
-        patience_s = min(self._overdue_s, PATIENCE * waiter.estimate_s)
-        return 2 if waiter.greedy else 1, waiter.since + SHIFT_S[waiter.demand.priority] + patience_s
+            return (0 if begin_at - now < URGENT_S else 1), begin_at - patience_s
+        return 2 if waiter.greedy else 1, came_at(waiter) + patience_s
 
     def refuse(
         self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float

@@ -14,7 +14,7 @@ from pools.endpoint import Endpoint
 from pools.estimate import VOICES
 from pools.pool import Pool
 from pools.settings import PoolSettings, QueueSettings
-from pools.speech import AFFINITIES, Speech
+from pools.speech import AFFINITIES, PATIENCE, Speech
 from pools.tiers import Tiers
 from tests.pools.building import GOOD, first_of, make_endpoint
 
@@ -81,29 +81,41 @@ def test_nobody_is_overtaken_by_who_comes_much_later() -> None:
     lease = take(pool)
     long, soon, late = text(900), text(10), text(11)
     queue(pool, long, now=0.0)
-    queue(pool, soon, now=OVERDUE_S / 2)
-    queue(pool, late, now=OVERDUE_S + 0.01)
-    assert served(pool, lease, OVERDUE_S + 0.02, 3) == [soon, long, late]
+    queue(pool, soon, now=PATIENCE * OVERDUE_S / 2)
+    queue(pool, late, now=PATIENCE * OVERDUE_S + 0.01)
+    assert served(pool, lease, PATIENCE * OVERDUE_S + 0.02, 3) == [soon, long, late]
+
+
+def test_every_fourth_slot_is_for_who_is_overdue() -> None:
+    """The one that has waited longest; three of four are for shorter ones, though all have waited long."""
+    pool = speech_pool(make_endpoint(), limit=20)
+    lease = take(pool)
+    long, longer = text(900), text(1200)
+    queue(pool, longer, now=0.0)
+    queue(pool, long, now=0.1)
+    shorts = [text(number) for number in range(10, 16)]
+    queue(pool, *shorts, now=OVERDUE_S)
+    assert served(pool, lease, OVERDUE_S + 0.2, 8) == [*shorts[:3], longer, *shorts[3:], long]
 
 
 def test_a_class_shifts_its_callers_place() -> None:
-    """Interactive before standard before bulk, and within a class by length."""
+    """By length, but as if interactive ones had come sooner and bulk ones later."""
     pool = speech_pool(make_endpoint(), limit=20)
     lease = take(pool)
     bulk, standard, soon = (text(100, priority=priority) for priority in reversed(Priority))
     endless, short = text(9000, priority=Priority.INTERACTIVE), text(10)
     queue(pool, bulk, endless, standard, short, soon)
-    assert served(pool, lease, 0.1, 5) == [soon, endless, short, standard, bulk]
+    assert served(pool, lease, 0.1, 5) == [soon, short, standard, endless, bulk]
 
 
 def test_a_listener_who_would_hear_silence_is_served_first() -> None:
-    """Before those who have waited long; other parts of texts wait among the rest, by the time when they must begin."""
+    """Before all others; other parts of texts wait among the rest, by the time when they must begin."""
     pool = speech_pool(make_endpoint())
     lease = take(pool)
     urgent, spare, short, long = text(100, due=1.7), text(100, due=3.5), text(30), text(1200)
     queue(pool, long, now=0.5)
     queue(pool, spare, short, urgent, now=1.5)
-    assert served(pool, lease, 1.6, 4) == [urgent, long, short, spare]
+    assert served(pool, lease, 1.6, 4) == [urgent, short, spare, long]
 
 
 def test_a_part_of_a_text_that_is_heard_is_never_refused() -> None:
