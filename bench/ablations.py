@@ -3,7 +3,7 @@
 Must not know what comes of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import inf
 from random import Random
 
@@ -14,31 +14,40 @@ from pools.balancer import least_inflight
 from pools.demand import Priority
 
 
-def ablations() -> Sequence[Rule]:
-    """Return the edge's rule, and what is left of it without each of its parts."""
+def ablations() -> Iterator[tuple[str, list[Rule]]]:
+    """Yield scenarios, the edge's rule, and what is left of it without each of the parts that matter there."""
     seconds = estimate.Estimates.seconds
     of_all = lambda self, characters, *_: seconds(self, characters)  # noqa: E731
     by_inflight = lambda _, endpoints, *now: least_inflight(list(endpoints), Random(now[-1]).randrange)  # noqa: E731
-    return [
-        Rule(),
-        Rule("without an order by estimate", overdue_s=0.0),
-        Rule("without anybody overdue", overdue_s=inf),
-        Rule("every slot for who is overdue", patches=((speech, "OTHERS_FIRST", 0),)),
-        Rule("without fairness", anonymous=True),
-        Rule("without anybody greedy", patches=((callers, "GREEDY", inf),)),
-        Rule("without classes", patches=((speech, "SHIFT_S", dict.fromkeys(Priority, 0.0)),)),
-        Rule("choice by requests in flight", patches=((speech.Speech, "choose", by_inflight),)),
-        Rule("choice without remaining work", patches=((speech.Load, "begin", lambda *_: None),)),
-        Rule("choice without times to first audio", patches=((speech.Load, "spoke", lambda *_: None),)),
-        Rule("choice without errors", patches=((speech, "ERROR_S", 0.0),)),
-        Rule("estimates that learn nothing", patches=((estimate.Estimates, "observe", lambda *_: None),)),
-        Rule("one estimate for all endpoints", patches=((estimate.Estimates, "seconds", of_all),)),
-        Rule("without hedges", patches=((retry, "HEDGE_SHARE", 0.0),)),
-        Rule("without repeats", patches=((retry, "SHARE", 0.0), (retry, "LEAST", 0))),
-        Rule("repeats without a budget", patches=((retry, "SHARE", inf),)),
-        Rule("without ejections", patches=((outlier, "CONSECUTIVE_ERRORS", inf),)),
-        Rule("without a slow start", patches=((endpoint, "SLOW_START_S", 1e-9),)),
-    ]
+    without: dict[str, list[Rule]] = {
+        "load-0.85": [
+            Rule("without an order by estimate", overdue_s=0.0),
+            Rule("without anybody overdue", overdue_s=inf),
+            Rule("estimates that learn nothing", patches=((estimate.Estimates, "observe", lambda *_: None),)),
+        ],
+        "load-0.95": [Rule("every slot for who is overdue", patches=((speech, "OTHERS_FIRST", 0),))],
+        "greedy": [
+            Rule("without anybody greedy", patches=((callers, "GREEDY", inf),)),
+            Rule("without any fairness", anonymous=True),
+        ],
+        "classes": [Rule("without classes", patches=((speech, "SHIFT_S", dict.fromkeys(Priority, 0.0)),))],
+        "slow": [
+            Rule("choice by requests in flight", patches=((speech.Speech, "choose", by_inflight),)),
+            Rule("choice without remaining work", patches=((speech.Load, "begin", lambda *_: None),)),
+            Rule("choice without times to first audio", patches=((speech.Load, "spoke", lambda *_: None),)),
+            Rule("one estimate for all endpoints", patches=((estimate.Estimates, "seconds", of_all),)),
+        ],
+        "faulty": [Rule("choice without errors", patches=((speech, "ERROR_S", 0.0),))],
+        "stall": [Rule("without hedges", patches=((retry, "HEDGE_SHARE", 0.0),))],
+        "broken": [Rule("without ejections", patches=((outlier, "CONSECUTIVE_ERRORS", inf),))],
+        "failing": [
+            Rule("without repeats", patches=((retry, "SHARE", 0.0), (retry, "LEAST", 0))),
+            Rule("repeats without a budget", patches=((retry, "SHARE", inf),)),
+        ],
+        "return": [Rule("without a slow start", patches=((endpoint, "SLOW_START_S", 1e-9),))],
+    }
+    for name, rules in without.items():
+        yield name, [Rule(), *rules]
 
 
 def sweeps() -> Iterator[tuple[str, list[Rule]]]:

@@ -71,6 +71,11 @@ def print_table(scenario: Scenario, rules: Sequence[Rule | tuple[str, type[Rival
             print("|", " | ".join((", ".join(filter(None, (name, group))), *cells)), "|", flush=True)
 
 
+def everybody() -> Sequence[Rule | tuple[str, type[Rival]]]:
+    """Return the edge's rule and its rivals'."""
+    return (Rule(), *RIVALS.items())
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
@@ -78,14 +83,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="runs of each balancer (default 5)")
     parser.add_argument("--arrivals", type=int, default=20_000, help="texts of a run (default 20,000)")
     parser.add_argument("--quick", action="store_true", help="one short run of each: does it work at all?")
-    parser.add_argument("--ablate", action="store_true", help="the edge without each of its parts")
+    parser.add_argument("--ablate", action="store_true", help="the edge without each of its parts, where they matter")
     parser.add_argument("--sweep", action="store_true", help="the edge with other constants")
     asked = parser.parse_args()
     seeds, arrivals = (1, 1000) if asked.quick else (asked.seeds, asked.arrivals)
     names = asked.scenario or list(SCENARIOS)
-    for name in names if asked.ablate or not asked.sweep else ():
-        print_table(SCENARIOS[name], ablations() if asked.ablate else (Rule(), *RIVALS.items()), seeds, arrivals)
-    for name, rules in sweeps() if asked.sweep else ():
+    tables = ablations() if asked.ablate else sweeps() if asked.sweep else ((name, everybody()) for name in SCENARIOS)
+    for name, rules in tables:
         if name in names:
             print_table(SCENARIOS[name], rules, seeds, arrivals)
 

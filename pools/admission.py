@@ -60,10 +60,7 @@ class Lease:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A place in a pool's queue `until` it is too late; `tried` are endpoints that it must not get.
-
-    `greedy` is whose caller had asked for far more than others when it came.
-    """
+    """A place in a pool's queue `until` it is too late; `tried` are endpoints that it must not get."""
 
     pool: "Pool"
     owner: object
@@ -72,7 +69,6 @@ class Waiter:
     until: float
     demand: Demand = UNKNOWN
     estimate_s: float = 0.0
-    greedy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

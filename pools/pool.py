@@ -92,10 +92,8 @@ class Pool:
         if not again:
             self.budget.requests += 1
         speech = self._speech
-        # What is asked for now does not count yet: one long text makes nobody greedy.
-        greedy = speech is not None and speech.is_greedy(demand, self._ready)
         # Nobody else is overtaken: those who wait have tried every endpoint that has a free slot.
-        held = greedy and speech is not None and speech.has_enough(demand, self._ready, now)
+        held = speech is not None and speech.must_wait(demand, self._ready, now)
         endpoint = None if held else self._choose(tried, demand, now)
         if endpoint is not None:
             lease = self._lease(endpoint, demand, now)
@@ -110,7 +108,6 @@ class Pool:
         until = inf if demand.due is not None else min(demand.deadline, now + self.settings.queue.timeout_s)
         waiter = Waiter(self, owner, now, tried, until, demand)
         if speech is not None:
-            waiter.greedy = greedy
             waiter.estimate_s = speech.estimate_s(demand)
             if not again:
                 speech.callers.ask(demand.caller, waiter.estimate_s, now)
@@ -303,7 +300,7 @@ class Pool:
         for waiter in waiters:
             if full and not waiter.tried:
                 continue
-            held = waiter.greedy and speech is not None and speech.has_enough(waiter.demand, self._ready, now)
+            held = speech is not None and speech.must_wait(waiter.demand, self._ready, now)
             endpoint = None if held else self._choose(waiter.tried, waiter.demand, now)
             if endpoint is not None:
                 events.append(Granted(waiter, self._lease(endpoint, waiter.demand, now)))

@@ -23,6 +23,8 @@ SHIFT_S = {Priority.INTERACTIVE: -1.0, Priority.STANDARD: 0.0, Priority.BULK: 5.
 PATIENCE = 8.0
 # So many freed slots, and the next one is for who has waited longest, if that is long.
 OTHERS_FIRST = 3
+# One of so many slots is never taken by a greedy caller when it is the last that is free.
+LAST_FREE = 5
 # What is seen of an endpoint fades by this time constant.
 FADE_S = 10.0
 # What was seen so lately has not faded yet.
@@ -188,14 +190,22 @@ class Speech:
             return best[self._roll(len(best))]
         return best[0] if best else None
 
-    def is_greedy(self, demand: Demand, endpoints: Collection[Endpoint]) -> bool:
+    def is_greedy(self, demand: Demand, slots: int) -> bool:
         """Whether a text's caller has asked for far more than others lately; what is heard already is always let on."""
         callers, name = self.callers, demand.caller
-        return demand.due is None and callers.outdoes(name) and callers.exceeds(name, slots_of(endpoints))
+        return demand.due is None and callers.outdoes(name) and callers.exceeds(name, slots)
 
-    def has_enough(self, demand: Demand, endpoints: Collection[Endpoint], now: float) -> bool:
-        """Whether a greedy caller must wait, though a slot be free: it holds all that the others leave."""
-        return self.callers.inflight(demand.caller) >= self.callers.most(demand.caller, slots_of(endpoints), now)
+    def must_wait(self, demand: Demand, endpoints: Collection[Endpoint], now: float) -> bool:
+        """Whether a text must wait, though a slot be free: a greedy caller's, if others may need it."""
+        callers, name = self.callers, demand.caller
+        # Nearly nobody is, and to say so must cost nearly nothing.
+        if not callers.outdoes(name):
+            return False
+        slots = slots_of(endpoints)
+        if not self.is_greedy(demand, slots):
+            return False
+        free = slots - sum(endpoint.inflight for endpoint in endpoints)
+        return free <= slots // LAST_FREE or callers.inflight(name) >= callers.most(name, slots, now)
 
     def order(self, waiters: Collection[Waiter], endpoints: Collection[Endpoint], now: float) -> list[Waiter]:
         """Return waiters in the order in which they are to be served, for slots that have become free."""
@@ -203,10 +213,11 @@ class Speech:
             return []
         inflight = self.callers.inflight
         callers = {waiter.demand.caller for waiter in waiters}.union(self.callers.holding())
-        share = ceil(slots_of(endpoints) / len(callers))
+        slots = slots_of(endpoints)
+        share = ceil(slots / len(callers))
 
         def place(waiter: Waiter) -> tuple[int, int, float]:
-            group, key = self._place(waiter, now)
+            group, key = self._place(waiter, slots, now)
             # The further beyond its share somebody is, the later.
             return group, group and max(0, inflight(waiter.demand.caller) + 1 - share), key
 
@@ -224,14 +235,14 @@ class Speech:
         self._passed = (self._passed + 1) % (OTHERS_FIRST + 1)
         return not self._passed
 
-    def _place(self, waiter: Waiter, now: float) -> tuple[int, float]:
+    def _place(self, waiter: Waiter, slots: int, now: float) -> tuple[int, float]:
         """Return the group (0: would hear silence, 2: asks for far more than others) and the time by which to begin."""
         # A short text goes before longer ones that have not waited much longer.
         patience_s = PATIENCE * min(self._overdue_s, waiter.estimate_s)
         if waiter.demand.due is not None:
             begin_at = waiter.demand.due - waiter.estimate_s
             return (0 if begin_at - now < URGENT_S else 1), begin_at - patience_s
-        return 2 if waiter.greedy else 1, came_at(waiter) + patience_s
+        return 2 if self.is_greedy(waiter.demand, slots) else 1, came_at(waiter) + patience_s
 
     def refuse(
         self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float
@@ -247,11 +258,11 @@ class Speech:
 
     def _wait_s(self, waiter: Waiter, waiters: Iterable[Waiter], endpoints: Collection[Endpoint], now: float) -> float:
         """Return the seconds until a slot is expected: all the work that is before this one, by all slots."""
-        mine = self._place(waiter, now)
-        ahead = sum(other.estimate_s for other in waiters if self._place(other, now) <= mine)
-        running = sum(self._loads[endpoint].remaining_s(now) for endpoint in endpoints)
         slots = slots_of(endpoints)
-        if waiter.greedy:
+        mine = self._place(waiter, slots, now)
+        ahead = sum(other.estimate_s for other in waiters if self._place(other, slots, now) <= mine)
+        running = sum(self._loads[endpoint].remaining_s(now) for endpoint in endpoints)
+        if self.is_greedy(waiter.demand, slots):
             slots = self.callers.most(waiter.demand.caller, slots, now)
         return (running + ahead) / max(1, slots)
 
