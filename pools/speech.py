@@ -190,19 +190,18 @@ class Speech:
             return best[self._roll(len(best))]
         return best[0] if best else None
 
-    def is_greedy(self, demand: Demand, slots: int) -> bool:
-        """Whether a text's caller has asked for far more than others lately; what is heard already is always let on."""
-        callers, name = self.callers, demand.caller
-        return demand.due is None and callers.outdoes(name) and callers.exceeds(name, slots)
+    def _is_greedy(self, name: str, slots: int) -> bool:
+        """Whether a caller has asked for far more than others lately."""
+        return self.callers.outdoes(name) and self.callers.exceeds(name, slots)
 
     def must_wait(self, demand: Demand, endpoints: Collection[Endpoint], now: float) -> bool:
         """Whether a text must wait, though a slot be free: a greedy caller's, if others may need it."""
         callers, name = self.callers, demand.caller
-        # Nearly nobody is, and to say so must cost nearly nothing.
-        if not callers.outdoes(name):
+        # Nearly nobody is, and to say so must cost nearly nothing. What is heard already is always let on.
+        if not callers.outdoes(name) or demand.due is not None:
             return False
         slots = slots_of(endpoints)
-        if not self.is_greedy(demand, slots):
+        if not callers.exceeds(name, slots):
             return False
         free = slots - sum(endpoint.inflight for endpoint in endpoints)
         return free <= slots // LAST_FREE or callers.inflight(name) >= callers.most(name, slots, now)
@@ -215,9 +214,10 @@ class Speech:
         callers = {waiter.demand.caller for waiter in waiters}.union(self.callers.holding())
         slots = slots_of(endpoints)
         share = ceil(slots / len(callers))
+        greedy = {name for name in callers if self._is_greedy(name, slots)}
 
         def place(waiter: Waiter) -> tuple[int, int, float]:
-            group, key = self._place(waiter, slots, now)
+            group, key = self._place(waiter, greedy, now)
             # The further beyond its share somebody is, the later.
             return group, group and max(0, inflight(waiter.demand.caller) + 1 - share), key
 
@@ -235,14 +235,14 @@ class Speech:
         self._passed = (self._passed + 1) % (OTHERS_FIRST + 1)
         return not self._passed
 
-    def _place(self, waiter: Waiter, slots: int, now: float) -> tuple[int, float]:
+    def _place(self, waiter: Waiter, greedy: Collection[str], now: float) -> tuple[int, float]:
         """Return the group (0: would hear silence, 2: asks for far more than others) and the time by which to begin."""
         # A short text goes before longer ones that have not waited much longer.
         patience_s = PATIENCE * min(self._overdue_s, waiter.estimate_s)
         if waiter.demand.due is not None:
             begin_at = waiter.demand.due - waiter.estimate_s
             return (0 if begin_at - now < URGENT_S else 1), begin_at - patience_s
-        return 2 if self.is_greedy(waiter.demand, slots) else 1, came_at(waiter) + patience_s
+        return 2 if waiter.demand.caller in greedy else 1, came_at(waiter) + patience_s
 
     def refuse(
         self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float
@@ -259,10 +259,12 @@ class Speech:
     def _wait_s(self, waiter: Waiter, waiters: Iterable[Waiter], endpoints: Collection[Endpoint], now: float) -> float:
         """Return the seconds until a slot is expected: all the work that is before this one, by all slots."""
         slots = slots_of(endpoints)
-        mine = self._place(waiter, slots, now)
-        ahead = sum(other.estimate_s for other in waiters if self._place(other, slots, now) <= mine)
+        names = {other.demand.caller for other in waiters} | {waiter.demand.caller}
+        greedy = {name for name in names if self._is_greedy(name, slots)}
+        mine = self._place(waiter, greedy, now)
+        ahead = sum(other.estimate_s for other in waiters if self._place(other, greedy, now) <= mine)
         running = sum(self._loads[endpoint].remaining_s(now) for endpoint in endpoints)
-        if self.is_greedy(waiter.demand, slots):
+        if waiter.demand.caller in greedy:
             slots = self.callers.most(waiter.demand.caller, slots, now)
         return (running + ahead) / max(1, slots)
 
