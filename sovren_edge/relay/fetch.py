@@ -141,7 +141,7 @@ class Fetch:
         upstream = self._relay.connections.take(endpoint)
         if upstream is not None:
             self._send(upstream, lease, now)
-        else:
+        elif not self._relay.closed:  # or another caller's end has freed the slot, and this one's follows
             # Connecting has a time-out of its own.
             self.taker.wait_until(NEVER)
             self._connecting = self._relay.spawn(connect(self._relay, self.door, lease, self))
