@@ -63,7 +63,7 @@ class Fetch:
         self.taker = taker
         self._request, self._body = taker.request, taker.request_body
         self._request_id, self._caller, self._started_at = taker.request_id, taker.caller, taker.started_at
-        self._demand = demand
+        self.demand = demand
         self.attempts = Attempts()
         self.idle_s = relay.settings.idle_timeout_s
 
@@ -82,7 +82,7 @@ class Fetch:
     def ask(self, now: float) -> None:
         """Ask the pools for a slot."""
         attempts = self.attempts
-        admission = self.door.tiers.admit(self, now, attempts.tried, self._demand, again=attempts.counted)
+        admission = self.door.tiers.admit(self, now, attempts.tried, self.demand, again=attempts.counted)
         attempts.counted = True
         if isinstance(admission, Lease):
             self.take(admission, now)

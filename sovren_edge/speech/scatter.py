@@ -140,6 +140,9 @@ class Scatter:
         self._whole.divide = None
         joinable = pool.settings.interchangeable and not takes_samples(pool.settings, self._spoken)
         if not joinable or not may_scatter(pool, now) or self._next is None:
+            # Its place was that of its first part; what its time teaches is about all of it.
+            self._whole.demand = lease.demand = self._demand._replace(first=None)
+            lease.characters = lease.demand.characters
             return False
         self._spoken = self._spoken.renamed(pool.settings.models, pool.settings.voices)
         stats = self._relay.stats_of(pool)
