@@ -131,7 +131,8 @@ class Pool:
         """Whether a second attempt is due beside this one, and count it if so.
 
         It is when the first byte is later than 95 of 100 would be, nobody waits, and somebody has nothing to do
-        whom the request was not sent to before: `tried` are those who had it before this lease's endpoint.
+        whom the request was not sent to before: `tried` are those who had it before this lease's endpoint. A greedy
+        caller gets no slot by it that is left free for others.
         """
         return (
             self._speech is not None
@@ -140,6 +141,7 @@ class Pool:
             and any(
                 not one.inflight and one.free for one in self._ready if one is not lease.endpoint and one not in tried
             )
+            and not self._speech.must_wait(lease.demand, self._ready, now)
             and self.budget.take_hedge(now)
         )
 

@@ -524,6 +524,23 @@ def test_nobody_is_hedged_while_others_wait() -> None:
     assert pool.may_hedge(lease, 2.0)
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_a_slot_that_is_left_free_by_a_greedy_caller_is_not_for_its_second_attempts(*, others: bool) -> None:
+    """If there are others for whom it is."""
+    many, one = make_endpoint("a", slots=9), make_endpoint("b", slots=1)
+    pool = speech_pool(many, one)
+    pool.budget.fade(0.0)
+    pool.budget.requests += 100
+    pool.enable(one, 0.0, enabled=False)
+    if others:
+        pool.release(take(pool, text(600, "bob")), Outcome.LEFT, 0.0)
+    for _ in range(7):
+        take(pool, text(12_000, "greedy"))
+    lease = take(pool, text(10, "greedy"))
+    pool.enable(one, 0.0, enabled=True)
+    assert pool.may_hedge(lease, 0.5) is not others
+
+
 def test_one_of_twenty_is_hedged_at_most() -> None:
     """Of about the last ten seconds."""
     a, b = make_endpoint("a"), make_endpoint("b")
