@@ -21,7 +21,7 @@ from pools.demand import Priority
 from pools.settings import QueueSettings
 
 if TYPE_CHECKING:
-    from simulate import World
+    from world import World
 
 # As many may wait as may at the edge.
 MOST = QueueSettings().limit + ENDPOINTS * SLOTS
@@ -131,6 +131,10 @@ class Rival:
     def gone(self, index: int, now: float) -> None:  # noqa: ARG002 - those with a queue ask for the time
         """Send nothing more to an endpoint: its probes say that it is dead."""
         self.alive.remove(index)
+
+    def back(self, index: int, now: float) -> None:  # noqa: ARG002
+        """Use an endpoint again that has returned."""
+        self.alive.append(index)
 
     def tick(self, now: float) -> None:
         """Let time pass."""

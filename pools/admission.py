@@ -50,6 +50,8 @@ class Lease:
     estimate_s: float = 0.0
     held_back: bool = False
     released: bool = False
+    # What the estimate is of, where there is something to read: see speech.Speech.
+    characters: float | None = None
     # Seconds of work, and what counts as such, that were before it when it was given.
     before_s: float = 0.0
     # Whether it counts as work that is still to be done; see speech.Load.

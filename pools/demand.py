@@ -16,6 +16,10 @@ class Priority(IntEnum):
     BULK = 2
 
 
+# What nearly everybody is; to look a member up in its enumeration costs more than a call.
+STANDARD = Priority.STANDARD
+
+
 class Demand(NamedTuple):
     """A request for speech; `characters` is its text's length by its speed, None where no text could be read.
 
@@ -28,7 +32,7 @@ class Demand(NamedTuple):
     characters: float | None = None
     voice: str = ""
     caller: str = ""
-    priority: Priority = Priority.STANDARD
+    priority: Priority = STANDARD
     deadline: float = inf
     first: float | None = None
     due: float | None = None

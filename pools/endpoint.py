@@ -42,6 +42,7 @@ class Endpoint:
     named: bool = True
     inflight: int = 0
     active_at: float = -inf
+    failed_at: float = -inf
     # How it is reached, where that is over TLS; handed on as they came.
     tls: "SSLContext | None" = None
     server_name: str = ""

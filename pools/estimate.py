@@ -38,43 +38,49 @@ class Line:
 
     def seconds(self, characters: float) -> float:
         """Return what so many characters cost; there must have been an observation."""
-        spread = self.weight * self.xx - self.x * self.x
-        # Texts that are all alike say nothing about the slope.
-        slope = (self.weight * self.xy - self.x * self.y) / spread if spread > 1e-6 * self.xx * self.weight else 0.0
-        slope = max(slope, 0.0)
-        first = max((self.y - slope * self.x) / self.weight, 0.0)
-        return first + slope * characters
+        weight, x, y, xx = self.weight, self.x, self.y, self.xx
+        spread = weight * xx - x * x
+        # Texts that are all alike say nothing about the slope, and no text is spoken sooner than a shorter one.
+        slope = (weight * self.xy - x * y) / spread if spread > 1e-6 * xx * weight else 0.0
+        if slope <= 0.0:
+            return y / weight
+        first = y - slope * x
+        return slope * characters + (first / weight if first > 0.0 else 0.0)
 
 
 class Estimates:
-    """Lines of one pool: one for all, one for each endpoint, and one for each endpoint and voice (at most 1,000)."""
+    """Lines of one pool: one for all, one for each endpoint, and one for each endpoint and voice (of at most 1,000)."""
 
     def __init__(self) -> None:
         self._all = Line()
         self._turn = 0
         self._endpoints: dict[str, Line] = {}
-        self._voices: dict[tuple[str, str], Line] = {}
+        # By voice, then by endpoint.
+        self._voices: dict[str, dict[str, Line]] = {}
         for characters, seconds in BELIEFS:
             self._all.observe(characters, seconds)
 
     def seconds(self, characters: float | None, endpoint: str = "", voice: str = "") -> float:
         """Return the seconds that a text will take; of an unreadable one (None), the running mean."""
-        line = self._voices.get((endpoint, voice))
+        lines = self._voices.get(voice)
+        line = None if lines is None else lines.get(endpoint)
         if line is None or line.weight < ENOUGH:
             line = self._endpoints.get(endpoint)
             if line is None or line.weight < ENOUGH:
                 line = self._all
-        length = line.x / line.weight if characters is None else characters
-        return min(max(line.seconds(length), LEAST_S), MOST_S)
+        seconds = line.seconds(line.x / line.weight if characters is None else characters)
+        return min(seconds, MOST_S) if seconds > LEAST_S else LEAST_S
 
     def observe(self, characters: float, seconds: float, endpoint: str, voice: str) -> None:
         """Learn from a text that was spoken to its end."""
-        key = (endpoint, voice)
-        line = self._voices.get(key)
-        if line is None:
+        lines = self._voices.get(voice)
+        if lines is None:
             if len(self._voices) >= VOICES:
                 del self._voices[next(iter(self._voices))]
-            line = self._voices[key] = Line()
+            lines = self._voices[voice] = {}
+        line = lines.get(endpoint)
+        if line is None:
+            line = lines[endpoint] = Line()
         line.observe(characters, seconds)
         # Its parents know nothing better than a line that has seen enough; they are for those that have not.
         if line.weight < ENOUGH or not self._turn:
@@ -85,5 +91,5 @@ class Estimates:
     def forget(self, endpoint: str) -> None:
         """Forget an endpoint that has left the pool."""
         self._endpoints.pop(endpoint, None)
-        for key in [key for key in self._voices if key[0] == endpoint]:
-            del self._voices[key]
+        for lines in self._voices.values():
+            lines.pop(endpoint, None)

@@ -18,6 +18,8 @@ from pools.settings import PoolSettings
 from pools.speech import Speech
 
 NOBODY: frozenset[Endpoint] = frozenset()
+# So long after an error an endpoint is blameless again.
+FORGIVEN_S = 10.0
 
 
 class Pool:
@@ -75,15 +77,29 @@ class Pool:
         return bool(self._ready) if not tried else any(endpoint not in tried for endpoint in self._ready)
 
     def admit(
-        self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY, demand: Demand = UNKNOWN
+        self,
+        owner: object,
+        now: float,
+        tried: frozenset[Endpoint] = NOBODY,
+        demand: Demand = UNKNOWN,
+        *,
+        again: bool = False,
     ) -> Lease | Waiter | Refusal:
-        """Lease a slot, or queue the owner, or refuse. A free slot is never left to someone who came later."""
-        if not tried:
+        """Lease a slot, or queue the owner, or refuse. A free slot is left to who comes later only by the greedy.
+
+        Who asks `again` for the same request is not counted once more.
+        """
+        if not again:
             self.budget.requests += 1
-        # Nobody is overtaken: those who wait have tried every endpoint that has a free slot.
-        endpoint = self._choose(tried, demand, now)
+        speech = self._speech
+        # Nobody else is overtaken: those who wait have tried every endpoint that has a free slot.
+        held = speech is not None and speech.must_wait(demand, self._ready, now)
+        endpoint = None if held else self._choose(tried, demand, now)
         if endpoint is not None:
-            return self._lease(endpoint, demand, now)
+            lease = self._lease(endpoint, demand, now)
+            if speech is not None and not again:
+                speech.callers.ask(demand.caller, lease.estimate_s, now)
+            return lease
         if not self.can_serve(tried):
             return Refusal.NO_ENDPOINT
         if len(self._queue) >= self.settings.queue.limit and demand.due is None:
@@ -91,13 +107,19 @@ class Pool:
         # Whoever is heard already waits as long as it takes.
         until = inf if demand.due is not None else min(demand.deadline, now + self.settings.queue.timeout_s)
         waiter = Waiter(self, owner, now, tried, until, demand)
-        if self._speech is not None:
-            waiter.estimate_s = self._speech.estimate_s(demand)
-            refusal = self._speech.refuse(waiter, self._queue, self._ready, self.settings.queue.limit, now)
+        if speech is not None:
+            waiter.estimate_s = speech.estimate_s(demand)
+            if not again:
+                speech.callers.ask(demand.caller, waiter.estimate_s, now)
+            refusal = speech.refuse(waiter, self._queue, self._ready, self.settings.queue.limit, now)
             if refusal is not None:
                 return refusal
         self._queue[waiter] = None
         return waiter
+
+    def has_blameless(self, now: float) -> bool:
+        """Whether a ready endpoint has failed nobody lately: otherwise it is the pool as a whole that is bad."""
+        return any(now - endpoint.failed_at > FORGIVEN_S for endpoint in self._ready)
 
     def admit_in_panic(self, tried: frozenset[Endpoint], demand: Demand, now: float) -> Lease | None:
         """Lease a slot of an endpoint that is not ready but accepts connections."""
@@ -109,7 +131,8 @@ class Pool:
         """Whether a second attempt is due beside this one, and count it if so.
 
         It is when the first byte is later than 95 of 100 would be, nobody waits, and somebody has nothing to do
-        whom the request was not sent to before: `tried` are those who had it before this lease's endpoint.
+        whom the request was not sent to before: `tried` are those who had it before this lease's endpoint. A greedy
+        caller gets no slot by it that is left free for others.
         """
         return (
             self._speech is not None
@@ -118,6 +141,7 @@ class Pool:
             and any(
                 not one.inflight and one.free for one in self._ready if one is not lease.endpoint and one not in tried
             )
+            and not self._speech.must_wait(lease.demand, self._ready, now)
             and self.budget.take_hedge(now)
         )
 
@@ -145,8 +169,10 @@ class Pool:
             if endpoint.probation:
                 endpoint.probation = False
                 endpoint.refit(now)
-        elif outcome is Outcome.FAILED and endpoint.outlier.fail():
-            self._eject(endpoint, now)
+        elif outcome is Outcome.FAILED:
+            endpoint.failed_at = now
+            if endpoint.outlier.fail():
+                self._eject(endpoint, now)
         elif outcome is Outcome.REFUSED:
             if endpoint.health.refuse():
                 self._flip(endpoint, now)
@@ -226,7 +252,7 @@ class Pool:
         endpoint.inflight += 1
         lease = Lease(self, endpoint, demand, now)
         if self._speech is not None:
-            self._speech.leased(lease, now)
+            self._speech.leased(lease)
         return lease
 
     def _choose(self, tried: frozenset[Endpoint], demand: Demand, now: float) -> Endpoint | None:
@@ -270,17 +296,19 @@ class Pool:
         events: list[Event] = []
         full = False
         waiters: Collection[Waiter] = self._queue
-        if self._speech is not None:
-            waiters = self._speech.order(waiters, sum(endpoint.limit for endpoint in self._ready), now)
+        speech = self._speech
+        if speech is not None:
+            waiters = speech.order(waiters, self._ready, now)
         for waiter in waiters:
             if full and not waiter.tried:
                 continue
-            endpoint = self._choose(waiter.tried, waiter.demand, now)
+            held = speech is not None and speech.must_wait(waiter.demand, self._ready, now)
+            endpoint = None if held else self._choose(waiter.tried, waiter.demand, now)
             if endpoint is not None:
                 events.append(Granted(waiter, self._lease(endpoint, waiter.demand, now)))
             elif not self.can_serve(waiter.tried):
                 events.append(Displaced(waiter))
-            elif not waiter.tried:
+            elif not (held or waiter.tried):
                 full = True  # every slot is taken, but those who may have none of them are still sent away
                 if not lost:
                     break

@@ -22,6 +22,11 @@ class RetryBudget:
         self._hedges = 0.0
         self._faded_at: float | None = None
 
+    def used(self, now: float) -> float:
+        """Return which part of the budget is used; more than 1 where more repeats had to be."""
+        self.fade(now)
+        return self._repeats / max(LEAST, SHARE * self.requests)
+
     def take(self, now: float) -> bool:
         """Return whether one more repeat is within the budget, and count it if so."""
         self.fade(now)

@@ -70,7 +70,7 @@ class PoolSettings(BaseModel):
     formats: tuple[str, ...] = ()
     models: dict[str, str] = {}
     voices: dict[str, str] = {}
-    overdue_s: float = Field(default=1.0, ge=0)
+    overdue_s: float = Field(default=0.4, ge=0)
     local: Literal["speech"] | None = None
     tls: UpstreamTls | None = None
     probe: ProbeSettings = ProbeSettings()

@@ -12,6 +12,7 @@ from math import ceil, exp, inf
 
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll
+from pools.callers import Callers
 from pools.demand import Demand, Priority
 from pools.endpoint import Endpoint
 from pools.estimate import LEAST_S, VOICES, Estimates, Line
@@ -19,21 +20,24 @@ from pools.estimate import LEAST_S, VOICES, Estimates, Line
 # How much earlier or later than others a class stands in the queue.
 SHIFT_S = {Priority.INTERACTIVE: -1.0, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
 # For so many times its own length a text lets others go first.
-PATIENCE = 4.0
-# What is seen of an endpoint fades by this time constant; so does whoever has asked for something.
+PATIENCE = 8.0
+# So many freed slots, and the next one is for who has waited longest, if that is long.
+OTHERS_FIRST = 3
+# One of so many slots is never taken by a greedy caller when it is the last that is free.
+LAST_FREE = 5
+# What is seen of an endpoint fades by this time constant.
 FADE_S = 10.0
 # What was seen so lately has not faded yet.
 FRESH_S = 1.0
 # What each error of the last seconds counts for: as if so much more work were before it.
 ERROR_S = 1.0
-CALLERS = 10_000
+# Affinities that are remembered.
+AFFINITIES = 10_000
 # Nobody is hedged sooner; nor is anybody believed to be later by more than so many times.
 LEAST_LATE_S, MOST_LATE = 0.1, 20.0
 LATE_STEP = 0.1
 # What a voice that an endpoint has not used yet counts for, and so an endpoint that did not speak the text before.
 COLD_S = 0.05
-# Who has been seen so lately need not be seen again.
-SEEN_S = 0.5
 # A listener who would have heard everything so soon is served before all others.
 URGENT_S = 0.25
 FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
@@ -47,9 +51,12 @@ class Load:
     errors: float = 0.0
     voices: set[str] = field(default_factory=set)
     seen_at: float = 0.0
-    # Of the leases that are not yet expected to have ended: how many, the sum of their ends, and those in order.
+    # What both count for, as of then.
+    lately_s: float = 0.0
+    # Of the leases that are not yet expected to have ended: how many, the sum of their ends, the next one, all of them.
     working: int = 0
-    _ends_sum: float = 0.0
+    ends_sum: float = 0.0
+    next_end: float = inf
     _ends: list[tuple[float, int, Lease]] = field(default_factory=list)
     _tickets: Iterator[int] = field(default_factory=count)
 
@@ -59,7 +66,8 @@ class Load:
         heappush(self._ends, (end, next(self._tickets), lease))
         lease.working = True
         self.working += 1
-        self._ends_sum += end
+        self.ends_sum += end
+        self.next_end = self._ends[0][0]
 
     def end(self, lease: Lease) -> None:
         """Let a lease go, at its end or when it was expected to have ended."""
@@ -67,10 +75,12 @@ class Load:
             return
         lease.working = False
         self.working -= 1
-        if not self.working:
+        if self.working:
+            self.ends_sum -= lease.since + lease.estimate_s
+        else:
+            # No rounding outlives a moment of rest.
             self._ends.clear()
-        # No rounding outlives a moment of rest.
-        self._ends_sum = self._ends_sum - lease.since - lease.estimate_s if self.working else 0.0
+            self.ends_sum, self.next_end = 0.0, inf
 
     def warm(self, voice: str) -> None:
         """Take note of a voice that has been used."""
@@ -79,39 +89,48 @@ class Load:
                 self.voices.clear()
             self.voices.add(voice)
 
-    def remaining_s(self, now: float) -> float:
-        """Return the seconds of work that its leases are expected to need still."""
+    def pass_by(self, now: float) -> None:
+        """Let those go that were expected to have ended by now."""
         ends = self._ends
         while ends and (ends[0][0] <= now or not ends[0][2].working):
             self.end(heappop(ends)[2])
-        return self._ends_sum - self.working * now if self.working else 0.0
+        self.next_end = ends[0][0] if ends else inf
 
-    def cost_s(self, now: float) -> float:
-        """Return how late a text would begin to be heard: work before it, recent times to first audio, errors."""
-        lately_s = self.ttfa_s + ERROR_S * self.errors
-        if now - self.seen_at > FRESH_S:
-            lately_s *= self._fading(now)
-        return lately_s + self.remaining_s(now) if self.working else lately_s
+    def remaining_s(self, now: float) -> float:
+        """Return the seconds of work that its leases are expected to need still."""
+        if self.next_end <= now:
+            self.pass_by(now)
+        return self.ends_sum - self.working * now
 
     def spoke(self, seconds: float, now: float) -> None:
         """Take a time to first audio."""
         # A peak is believed at once, and what is better only with time.
-        fading = self._fade(now)
+        fading = self.fading(now)
         self.ttfa_s = seconds if seconds > self.ttfa_s else self.ttfa_s * fading + seconds * (1 - fading)
+        self._see(fading, now)
 
     def failed(self, now: float) -> None:
         """Take an error."""
-        self._fade(now)
-        self.errors += 1
+        self._see(self.fading(now), now, 1.0)
 
-    def _fading(self, now: float) -> float:
+    def fading(self, now: float) -> float:
+        """Return what is left of what was seen last."""
         return exp((self.seen_at - now) / FADE_S)
 
-    def _fade(self, now: float) -> float:
-        fading = self._fading(now)
-        self.errors *= fading
+    def _see(self, fading: float, now: float, error: float = 0.0) -> None:
+        self.errors = self.errors * fading + error
         self.seen_at = now
-        return fading
+        self.lately_s = self.ttfa_s + ERROR_S * self.errors
+
+
+def slots_of(endpoints: Iterable[Endpoint]) -> int:
+    """Return how many slots endpoints have in all."""
+    return sum(endpoint.limit for endpoint in endpoints)
+
+
+def came_at(waiter: Waiter) -> float:
+    """Return since when somebody counts as waiting: by its class, or once a part is due."""
+    return waiter.since + SHIFT_S[waiter.demand.priority] if waiter.demand.due is None else waiter.demand.due
 
 
 class Speech:
@@ -124,9 +143,9 @@ class Speech:
         self._in_parts = in_parts
         self._roll = roll
         self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
-        self._inflight: defaultdict[str, int] = defaultdict(int)
-        # When each caller last asked, in that order: who has asked lately keeps a place in the queue.
-        self._asked_at: dict[str, float] = {}
+        self.callers = Callers()
+        # Slots that went to others while somebody was overdue.
+        self._passed = 0
         # Who spoke last for each affinity, the oldest first.
         self._near: dict[str, Endpoint] = {}
         self._least_s = 0.0
@@ -145,15 +164,19 @@ class Speech:
         """Return the endpoint with a free slot that will speak first: with little work before it, and prompt lately."""
         best: list[Endpoint] = []
         least = inf
-        voice = demand.voice
+        voice, loads = demand.voice, self._loads
         near = self._near.get(demand.affinity) if demand.affinity else None
         for endpoint in endpoints:
             if endpoint.inflight >= endpoint.limit:
                 continue
-            load = self._loads[endpoint]
-            # Most are idle: to say so without a call halves the search.
-            fresh = now - load.seen_at <= FRESH_S
-            cost = (load.ttfa_s if fresh and not (load.working or load.errors) else load.cost_s(now)) / endpoint.weight
+            load = loads[endpoint]
+            # How late it would begin to be heard: recent times to first audio, errors, and the work before it.
+            cost = load.lately_s
+            if cost and now - load.seen_at > FRESH_S:
+                cost *= load.fading(now)
+            if load.working:
+                cost += load.remaining_s(now)
+            cost /= endpoint.weight
             if voice not in load.voices:
                 cost += COLD_S
             if near is not None and near is not endpoint:
@@ -167,27 +190,59 @@ class Speech:
             return best[self._roll(len(best))]
         return best[0] if best else None
 
-    def order(self, waiters: Collection[Waiter], slots: int, now: float) -> list[Waiter]:
-        """Return waiters in the order in which they are to be served, where there are so many slots in all."""
-        callers = {waiter.demand.caller for waiter in waiters} | set(self._inflight)
-        share = ceil(slots / len(callers)) if callers else slots
+    def _is_greedy(self, name: str, slots: int) -> bool:
+        """Whether a caller has asked for far more than others lately."""
+        return self.callers.outdoes(name) and self.callers.exceeds(name, slots)
+
+    def must_wait(self, demand: Demand, endpoints: Collection[Endpoint], now: float) -> bool:
+        """Whether a text must wait, though a slot be free: a greedy caller's, if others may need it."""
+        callers, name = self.callers, demand.caller
+        # Nearly nobody is, and to say so must cost nearly nothing. What is heard already is always let on.
+        if not callers.outdoes(name) or demand.due is not None:
+            return False
+        slots = slots_of(endpoints)
+        if not callers.exceeds(name, slots):
+            return False
+        free = slots - sum(endpoint.inflight for endpoint in endpoints)
+        return free <= slots // LAST_FREE or callers.inflight(name) >= callers.most(name, slots, now)
+
+    def order(self, waiters: Collection[Waiter], endpoints: Collection[Endpoint], now: float) -> list[Waiter]:
+        """Return waiters in the order in which they are to be served, for slots that have become free."""
+        if not waiters:
+            return []
+        inflight = self.callers.inflight
+        callers = {waiter.demand.caller for waiter in waiters}.union(self.callers.holding())
+        slots = slots_of(endpoints)
+        share = ceil(slots / len(callers))
+        greedy = {name for name in callers if self._is_greedy(name, slots)}
 
         def place(waiter: Waiter) -> tuple[int, int, float]:
-            group, key = self._place(waiter, now)
+            group, key = self._place(waiter, greedy, now)
             # The further beyond its share somebody is, the later.
-            return group and max(0, self._inflight[waiter.demand.caller] + 1 - share), group, key
+            return group, group and max(0, inflight(waiter.demand.caller) + 1 - share), key
 
-        return sorted(waiters, key=place)
+        places = {waiter: place(waiter) for waiter in waiters}
+        ordered = sorted(places, key=places.__getitem__)
+        first = places[ordered[0]]
+        oldest = min((waiter for waiter in ordered if places[waiter][:2] == first[:2]), key=came_at)
+        if now - came_at(oldest) > self._overdue_s and self._is_its_turn():
+            ordered.remove(oldest)
+            ordered.insert(0, oldest)
+        return ordered
 
-    def _place(self, waiter: Waiter, now: float) -> tuple[int, float]:
-        """Return the group, 0 for who would hear silence and 1 for all others, and the time by which to begin."""
+    def _is_its_turn(self) -> bool:
+        """Whether the next slot is for who is overdue; most are for the shorter ones, also when many are overdue."""
+        self._passed = (self._passed + 1) % (OTHERS_FIRST + 1)
+        return not self._passed
+
+    def _place(self, waiter: Waiter, greedy: Collection[str], now: float) -> tuple[int, float]:
+        """Return the group (0: would hear silence, 2: asks for far more than others) and the time by which to begin."""
+        # A short text goes before longer ones that have not waited much longer.
+        patience_s = PATIENCE * min(self._overdue_s, waiter.estimate_s)
         if waiter.demand.due is not None:
             begin_at = waiter.demand.due - waiter.estimate_s
-            return (0 if begin_at - now < URGENT_S else 1), begin_at - self._overdue_s
-        # A short text goes before longer ones that have not waited much longer, and nobody is overtaken for ever: not
-        # by those who come `overdue_s` later, however short they are.
-        patience_s = min(self._overdue_s, PATIENCE * waiter.estimate_s)
-        return 1, waiter.since + SHIFT_S[waiter.demand.priority] + patience_s
+            return (0 if begin_at - now < URGENT_S else 1), begin_at - patience_s
+        return 2 if waiter.demand.caller in greedy else 1, came_at(waiter) + patience_s
 
     def refuse(
         self, waiter: Waiter, waiters: Collection[Waiter], endpoints: Collection[Endpoint], limit: int, now: float
@@ -196,64 +251,64 @@ class Speech:
         if waiter.demand.due is not None:
             return None  # it has begun
         caller = waiter.demand.caller
-        self._see(caller, now)
         mine = sum(other.demand.caller == caller for other in waiters)
-        if len(self._asked_at) > 1 and mine >= max(1, limit // 2):
+        if len(self.callers) > 1 and mine >= max(1, limit // 2):
             return Refusal.QUEUE_FULL
         return Refusal.TOO_LATE if now + self._wait_s(waiter, waiters, endpoints, now) > waiter.until else None
 
     def _wait_s(self, waiter: Waiter, waiters: Iterable[Waiter], endpoints: Collection[Endpoint], now: float) -> float:
         """Return the seconds until a slot is expected: all the work that is before this one, by all slots."""
-        mine = self._place(waiter, now)
-        ahead = sum(other.estimate_s for other in waiters if self._place(other, now) <= mine)
+        slots = slots_of(endpoints)
+        names = {other.demand.caller for other in waiters} | {waiter.demand.caller}
+        greedy = {name for name in names if self._is_greedy(name, slots)}
+        mine = self._place(waiter, greedy, now)
+        ahead = sum(other.estimate_s for other in waiters if self._place(other, greedy, now) <= mine)
         running = sum(self._loads[endpoint].remaining_s(now) for endpoint in endpoints)
-        return (running + ahead) / max(1, sum(endpoint.limit for endpoint in endpoints))
+        if waiter.demand.caller in greedy:
+            slots = self.callers.most(waiter.demand.caller, slots, now)
+        return (running + ahead) / max(1, slots)
 
-    def leased(self, lease: Lease, now: float) -> None:
+    def leased(self, lease: Lease) -> None:
         """Take note of a lease that has begun."""
         lease.before_s = self._least_s
-        if lease.demand.affinity:
-            self._near.pop(lease.demand.affinity, None)
-            self._near[lease.demand.affinity] = lease.endpoint
-            if len(self._near) > CALLERS:
+        demand = lease.demand
+        if demand.affinity:
+            self._near.pop(demand.affinity, None)
+            self._near[demand.affinity] = lease.endpoint
+            if len(self._near) > AFFINITIES:
                 del self._near[next(iter(self._near))]
-        lease.estimate_s = self.estimate_s(lease.demand, lease.endpoint.name)
+        lease.characters = characters = self._characters(demand)
+        lease.estimate_s = self.estimates.seconds(characters, lease.endpoint.name, demand.voice)
         self._loads[lease.endpoint].begin(lease)
-        self._inflight[lease.demand.caller] += 1
-        self._see(lease.demand.caller, now)
+        self.callers.leased(demand.caller)
 
     def is_late(self, lease: Lease, now: float) -> bool:
         """Whether a lease's first audio comes later than that of 95 of 100."""
-        return now - lease.since > max(LEAST_LATE_S, self._late * self._first_s(lease.demand))
+        return now - lease.since > max(LEAST_LATE_S, self._late * self._first_s(lease))
 
-    def _first_s(self, demand: Demand) -> float:
+    def _first_s(self, lease: Lease) -> float:
         """Return the seconds to first audio that are usual for a text."""
-        characters = self._characters(demand)
-        if not self._firsts.weight or characters is None:
-            return self.estimate_s(demand)
-        return max(self._firsts.seconds(characters), LEAST_S)
-
-    def _learn_first(self, demand: Demand, seconds: float) -> None:
-        """Learn how long first audio takes, and how much longer the latest twentieth of it."""
-        characters = self._characters(demand)
-        if characters is None:
-            return
-        late = seconds > self._late * self._first_s(demand)
-        # Twenty times as fast up as down: at rest, one of twenty is later.
-        self._late = min(max(self._late * (1 + LATE_STEP * (0.95 if late else -0.05)), 1.0), MOST_LATE)
-        self._firsts.observe(characters, seconds)
+        if not self._firsts.weight or lease.characters is None:
+            return self.estimate_s(lease.demand)
+        return max(self._firsts.seconds(lease.characters), LEAST_S)
 
     def spoke(self, lease: Lease, now: float) -> None:
-        """Take note of a lease's first audio."""
-        self._learn_first(lease.demand, now - lease.since)
-        self._loads[lease.endpoint].spoke(now - lease.since, now)
+        """Take note of a lease's first audio: how long it takes, and how much longer the latest twentieth of it."""
+        seconds = now - lease.since
+        self._loads[lease.endpoint].spoke(seconds, now)
+        if lease.characters is None:
+            return
+        # Twenty times as fast up as down: at rest, one of twenty is later.
+        if seconds > self._late * self._first_s(lease):
+            self._late = min(self._late * (1 + 0.95 * LATE_STEP), MOST_LATE)
+        else:
+            self._late = max(self._late * (1 - 0.05 * LATE_STEP), 1.0)
+        self._firsts.observe(lease.characters, seconds)
 
     def released(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Take note of a lease that has ended, and learn from it."""
         endpoint, demand, load = lease.endpoint, lease.demand, self._loads.get(lease.endpoint)
-        self._inflight[demand.caller] -= 1
-        if not self._inflight[demand.caller]:
-            del self._inflight[demand.caller]
+        self.callers.released(demand.caller)
         if load is None:
             return  # its endpoint has left the pool
         load.end(lease)
@@ -261,20 +316,11 @@ class Speech:
             load.failed(now)
         elif outcome is SUCCEEDED and not lease.held_back:
             load.warm(demand.voice)
-            characters = self._characters(demand)
-            if characters is not None:
-                self.estimates.observe(characters, now - lease.since, endpoint.name, demand.voice)
+            if lease.characters is not None:
+                self.estimates.observe(lease.characters, now - lease.since, endpoint.name, demand.voice)
 
     def forget(self, endpoint: Endpoint) -> None:
         """Forget what was learned of an endpoint that has left; its open leases end as they would."""
         self.estimates.forget(endpoint.name)
         self._loads.pop(endpoint, None)
         self._near = {key: near for key, near in self._near.items() if near is not endpoint}
-
-    def _see(self, caller: str, now: float) -> None:
-        if now - self._asked_at.get(caller, -inf) < SEEN_S:
-            return
-        self._asked_at.pop(caller, None)
-        self._asked_at[caller] = now
-        while now - self._asked_at[oldest := next(iter(self._asked_at))] > FADE_S or len(self._asked_at) > CALLERS:
-            del self._asked_at[oldest]

@@ -36,15 +36,22 @@ class Tiers:
         return all(pool.probed for pool in self.pools)
 
     def admit(
-        self, owner: object, now: float, tried: frozenset[Endpoint] = NOBODY, demand: Demand = UNKNOWN
+        self,
+        owner: object,
+        now: float,
+        tried: frozenset[Endpoint] = NOBODY,
+        demand: Demand = UNKNOWN,
+        *,
+        again: bool = False,
     ) -> Lease | Waiter | Refusal:
         """Admit to the first tier that can serve; in panic, to any endpoint that accepts connections.
 
         A tier that was away is the last resort until it has been back for ten seconds: what serves meanwhile goes on.
+        `again` is as for Pool.admit.
         """
         refusal = Refusal.NO_ENDPOINT
         for pool in self._in_order(now):
-            admission = pool.admit(owner, now, tried, demand)
+            admission = pool.admit(owner, now, tried, demand, again=again)
             if type(admission) is Lease:
                 return admission
             if not isinstance(admission, Refusal):

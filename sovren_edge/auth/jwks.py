@@ -45,9 +45,17 @@ class Jwks:
                 # Whoever waited for the lock finds what was brought meanwhile.
                 if self._is_due(kid):
                     await self._refresh()
-        if self._now() - self._loaded_at >= KEPT_S:
+        if not self._believed:
             raise EdgeError(503, "token_keys_unavailable", "The keys of tokens cannot be read now.", retry_after_s=60)
         return self._get(kid)
+
+    def at_hand(self, kid: str | None) -> Key | None:
+        """See tokens.Keys."""
+        return self._get(kid) if self._believed else None
+
+    @property
+    def _believed(self) -> bool:
+        return self._now() - self._loaded_at < KEPT_S
 
     def _get(self, kid: str | None) -> jwt.PyJWK | None:
         return self._only if kid is None else self._keys.get(kid)

@@ -6,7 +6,7 @@ from the token. Must not know what somebody may do, nor where keys are found ove
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import jwt
@@ -20,6 +20,7 @@ SECRET_LEAST = 32
 TOKEN_LIMIT, SUBJECT_LIMIT = 8192, 256
 OPERATOR = "operator"
 SCHEME = "bearer"
+KEY_UNKNOWN = "token_key_unknown"
 LOOPBACK = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
 
@@ -63,10 +64,11 @@ def _check_key(algorithm: str, key: SecretStr) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a token names, and the scopes that it carries."""
+    """Whom a token names, the scopes that it carries, and until when (seconds since 1970)."""
 
     subject: str
     scopes: frozenset[str]
+    expires_at: float = field(default=math.inf, compare=False)
 
     @property
     def is_operator(self) -> bool:
@@ -87,6 +89,9 @@ class Keys(Protocol):
     async def find(self, kid: str | None) -> Key | None:
         """Return the key of this identifier, or the only one; None if there is none; raises EdgeError."""
 
+    def at_hand(self, kid: str | None) -> Key | None:
+        """Return the same as far as it is known now; None for what would have to be looked up."""
+
 
 @dataclass(frozen=True, slots=True)
 class OneKey:
@@ -94,7 +99,11 @@ class OneKey:
 
     key: str
 
-    async def find(self, kid: str | None) -> Key | None:  # noqa: ARG002 - Keys' signature
+    async def find(self, kid: str | None) -> Key | None:
+        """See Keys."""
+        return self.at_hand(kid)
+
+    def at_hand(self, kid: str | None) -> Key | None:  # noqa: ARG002 - Keys' signature
         """See Keys."""
         return self.key
 
@@ -109,24 +118,20 @@ class Verifier:
 
     async def identify(self, authorization: Sequence[str]) -> Identity:
         """Return whom the values of a request's Authorization fields name; raises EdgeError (401, or 503)."""
-        if not authorization:
-            raise refused("token_missing", "This needs a token: Authorization: Bearer TOKEN.")
-        scheme, _, token = authorization[0].partition(" ")
-        if len(authorization) > 1 or scheme.lower() != SCHEME or not token:
-            raise refused("token_malformed", "The Authorization field is not Bearer and one token.")
-        return await self.verify(token.strip(" "))
+        return await self.verify(_token(authorization))
+
+    def identify_at_hand(self, authorization: Sequence[str]) -> Identity:
+        """Return the same without waiting: a key that would have to be looked up is not known (401)."""
+        token = _token(authorization)
+        return self._verify(token, self._keys.at_hand(_key_id(token)))
 
     async def verify(self, token: str) -> Identity:
         """Return whom a token names; raises EdgeError (401, or 503 where keys cannot be had)."""
-        if len(token) > TOKEN_LIMIT:
-            raise refused("token_malformed", "The token is too long.")
-        try:
-            kid = jwt.get_unverified_header(token).get("kid")
-        except jwt.PyJWTError:
-            raise refused("token_malformed", "The token is no JSON Web Token.") from None
-        key = await self._keys.find(kid)
+        return self._verify(token, await self._keys.find(_key_id(token)))
+
+    def _verify(self, token: str, key: Key | None) -> Identity:
         if key is None:
-            raise refused("token_key_unknown", "The token was signed with a key that is not known.")
+            raise refused(KEY_UNKNOWN, "The token was signed with a key that is not known.")
         claims = self._claims(token, key)
         self._check_time(claims)
         return _identity(claims)
@@ -153,6 +158,24 @@ class Verifier:
             raise refused("token_not_yet_valid", "The token is not valid yet.")
 
 
+def _token(authorization: Sequence[str]) -> str:
+    if not authorization:
+        raise refused("token_missing", "This needs a token: Authorization: Bearer TOKEN.")
+    scheme, _, token = authorization[0].partition(" ")
+    if len(authorization) > 1 or scheme.lower() != SCHEME or not token:
+        raise refused("token_malformed", "The Authorization field is not Bearer and one token.")
+    return token.strip(" ")
+
+
+def _key_id(token: str) -> str | None:
+    if len(token) > TOKEN_LIMIT:
+        raise refused("token_malformed", "The token is too long.")
+    try:
+        return jwt.get_unverified_header(token).get("kid")
+    except jwt.PyJWTError:
+        raise refused("token_malformed", "The token is no JSON Web Token.") from None
+
+
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise refused("token_invalid", "The token's times are no numbers.")
@@ -163,7 +186,8 @@ def _identity(claims: Mapping[str, object]) -> Identity:
     subject, scope = claims["sub"], claims.get("scope", "")
     if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_LIMIT:
         raise refused("token_invalid", "The token's subject is no name.")
-    return Identity(subject, frozenset(scope.split()) if isinstance(scope, str) else frozenset())
+    scopes = frozenset(scope.split()) if isinstance(scope, str) else frozenset()
+    return Identity(subject, scopes, _seconds(claims["exp"]))
 
 
 def refused(reason: str, detail: str) -> EdgeError:

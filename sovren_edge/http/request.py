@@ -24,7 +24,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 _LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
 _FIELD = re.compile(
-    rb"\r\n(?=[cCeEfFhHkKpPtTuUvVxX])(connection|content[-_]length|expect|forwarded|host|keep[-_]alive"
+    rb"\r\n(?=[cCeEfFhHkKpPtTuUvVxX]|[aA][uU])(authorization|connection|content[-_]length|expect|forwarded|host|keep[-_]alive"
     rb"|proxy[-_]authorization|proxy[-_]connection|te|trailer|transfer[-_]encoding|upgrade|via"
     rb"|x[-_]forwarded[-_][!-9;-~]+|x[-_]real[-_]ip|x[-_]request[-_]id|x[-_]sovren[-_][!-9;-~]*):[ \t]*([^\r]*)",
     re.IGNORECASE,
@@ -75,6 +75,8 @@ class RequestHead:
     chunked: bool = False
     expects: bool = False
     request_id: bytes = b""
+    # By whose authority it is sent; it travels on as it came.
+    authorization: bytes = b""
     # The protocol that the caller asks to switch to.
     upgrade: bytes = b""
     # Whether no body follows.
@@ -100,10 +102,11 @@ class RequestHead:
 class Caller:
     """What is added to each request of one connection, ready to be written."""
 
-    __slots__ = ("address", "described")
+    __slots__ = ("address", "described", "name")
 
     def __init__(self, address: bytes, scheme: bytes) -> None:
         self.address = address
+        self.name = address.decode()
         self.described = address + b"\r\nX-Forwarded-Proto: " + scheme
 
 
@@ -116,6 +119,7 @@ class _Fields:
     chunked: bool = False
     expects: bool = False
     request_id: bytes = b""
+    authorization: bytes = b""
     upgrade: bytes = b""
     via: bytes = b""
     nominated: tuple[bytes, ...] = ()
@@ -175,7 +179,7 @@ def _make_head(method: bytes, host: bytes, target: bytes, fields: _Fields) -> Re
     request.bodiless = not fields.length and not fields.chunked
     if fields.upgrade and fields.minor and request.bodiless and b"upgrade" in fields.nominated:
         request.upgrade = fields.upgrade
-    request.told, request.trusted = fields.told, fields.trusted
+    request.told, request.trusted, request.authorization = fields.told, fields.trusted, fields.authorization
     request.scheme_known = b"x-forwarded-proto" in fields.forwarded
     request.start = _start(request, fields)
     return request
@@ -204,8 +208,8 @@ def _read_fields(head: bytes, at: int, minor: int, *, trusted: bool) -> _Fields:
         read = _READERS.get(name)
         if read is not None:
             read(fields, match[2].rstrip(b" \t"))
-        elif name == b"content-length":
-            fields.length = _read_length(match[2].rstrip(b" \t"))
+        elif name in _TRAVELLERS:
+            _TRAVELLERS[name](fields, match[2].rstrip(b" \t"))
             continue
         elif name.startswith(b"x-sovren-"):
             fields.told = {**fields.told, name: match[2].rstrip(b" \t")}
@@ -227,11 +231,16 @@ def _read_fields(head: bytes, at: int, minor: int, *, trusted: bool) -> _Fields:
     return fields
 
 
-def _read_length(value: bytes) -> int:
+def _read_length(fields: _Fields, value: bytes) -> None:
     # Servers refuse longer numbers, whether of zeros or not, or read them as other ones.
     if len(value) > LENGTH_DIGITS:
         raise HeadError("malformed_request", f"A Content-Length has at most {LENGTH_DIGITS} digits.")
-    return int(value)
+    fields.length = int(value)
+
+
+def _read_authorization(fields: _Fields, value: bytes) -> None:
+    # Two of them name nobody.
+    fields.authorization = fields.authorization + b", " + value if fields.authorization else value
 
 
 def _read_host(fields: _Fields, value: bytes) -> None:
@@ -280,6 +289,11 @@ def _read_coding(fields: _Fields, value: bytes) -> None:
     fields.chunked = True
 
 
+# These travel on as they came.
+_TRAVELLERS: dict[bytes, Callable[[_Fields, bytes], None]] = {
+    b"authorization": _read_authorization,
+    b"content-length": _read_length,
+}
 # None of these travels on as it came. Fields of _FIELD that are missing here are dropped unread, but for the length and
 # for what somebody trusted says of where a request came from.
 _READERS: dict[bytes, Callable[[_Fields, bytes], None]] = {

@@ -105,6 +105,10 @@ def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
         [((p.name,), p.stats.queue_wait) for p in pools],
     )  # fmt: skip
     yield _histogram(
+        "pool_ttfa_seconds", "From a request for speech to the first byte of sound that its caller gets.", ("pool",),
+        [((p.name,), p.stats.ttfa) for p in pools],
+    )  # fmt: skip
+    yield _histogram(
         "pool_estimate_error_seconds", "How far the expected duration of a lease for speech was from the real one.",
         ("pool",), [((p.name,), p.stats.estimate_error) for p in pools],
     )  # fmt: skip

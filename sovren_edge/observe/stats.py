@@ -101,6 +101,8 @@ class PoolStats:
     def __init__(self) -> None:
         self.endpoints: defaultdict[str, EndpointStats] = defaultdict(EndpointStats)
         self.queue_wait = Histogram()
+        # To the first byte that a caller hears: of an answer as a whole, whoever speaks it, and however often.
+        self.ttfa = Histogram()
         # How far a lease's estimated duration was from the real one.
         self.estimate_error = Histogram()
         self.refusals: defaultdict[str, int] = defaultdict(int)

@@ -54,8 +54,8 @@ class Shared:
     services: Services
     descriptors: Descriptors
     certificates: Mapping[str, Certificate]
+    speaking: Speaking
     sources: list[Source] = field(default_factory=list)
-    speaking: Speaking = field(default_factory=Speaking)
     acceptors: list[Acceptor] = field(default_factory=list)
 
 

@@ -22,6 +22,7 @@ from pools.pool import Pool
 from pools.probe import open_client, watch
 from pools.tiers import Tiers
 from sovren_edge.acceptor import Acceptor
+from sovren_edge.auth.callers import Callers
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
 from sovren_edge.config.resolved import ResolvedPool
@@ -34,6 +35,7 @@ from sovren_edge.process.services import open_services
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Relay
 from sovren_edge.speech.keep import Keep
+from sovren_edge.speech.serving import Speaking
 from sovren_edge.tls import Certificate
 
 DRAIN_POLL_S = 0.02
@@ -94,9 +96,10 @@ async def open_worker(
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(open_services(plan, config, database_url, log, writer))
             descriptors = _descriptors(config, pools, log)
-            shared = Shared(
-                config, state_dir, relay, pools, partial(_tiers, plan, pools), services, descriptors, certificates
-            )
+            tokens = services.tokens
+            speaking = Speaking(None if tokens is None else Callers(tokens, time.time, group.create_task).name)
+            tiers_of = partial(_tiers, plan, pools)
+            shared = Shared(config, state_dir, relay, pools, tiers_of, services, descriptors, certificates, speaking)
             for listener in plan.listeners:
                 await stack.enter_async_context(open_door(listener, sockets[listener.name], shared))
             probes = await stack.enter_async_context(open_client())

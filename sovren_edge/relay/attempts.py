@@ -19,9 +19,13 @@ STALE_S = 0.1
 
 
 class Attempts:
-    """The attempts of one request, the `last` of them at an endpoint; `repeated` once one was an endpoint's fault."""
+    """The attempts of one request, the `last` of them at an endpoint; `repeated` once one was an endpoint's fault.
+
+    `counted` once a pool was asked for it: it is one of those of which the budget is a share.
+    """
 
     count = 0
+    counted = False
     repeated = False
     tried: "frozenset[Endpoint]" = NOBODY
     last: "Endpoint | None" = None
@@ -41,7 +45,8 @@ class Attempts:
         if not (lease.pool.settings.repeatable or method in IDEMPOTENT):
             return False
         if kept_connection_for_s is not None and kept_connection_for_s < STALE_S and not self._stale:
-            # Closed under our feet: that says nothing about the endpoint, unless it happens all the time.
+            # Closed under our feet, as if it could not be connected to: that says nothing about the endpoint, unless it
+            # happens all the time. The slot is not taken from those who wait: it was this one's, and did nothing.
             self._stale = True
             return lease.pool.budget.take(now)
         # A repeat must not take the slot of somebody who has not been served once.

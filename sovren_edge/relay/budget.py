@@ -16,12 +16,20 @@ class Budget:
         self._limit = limit
         self.taken = 0
 
-    def take(self, size: int) -> bool:
-        """Return whether there are so many bytes left, and take them if so."""
-        if self.taken + size > self._limit:
+    def take(self, size: int, *, must: bool = False) -> bool:
+        """Return whether there are so many bytes left, and take them if so.
+
+        What `must` be had is taken in any case, and so is not left for others.
+        """
+        if not must and self.taken + size > self._limit:
             return False
         self.taken += size
         return True
+
+    @property
+    def left(self) -> int:
+        """Bytes that can still be taken; below zero where some had to be had."""
+        return self._limit - self.taken
 
     def give(self, size: int) -> None:
         """Take bytes back."""
@@ -37,12 +45,15 @@ class Share:
         self._budget = budget
         self._size = 0
 
-    def fit(self, size: int) -> bool:
-        """Have so many bytes in all; return whether there are as many, otherwise it stays as it is."""
+    def fit(self, size: int, *, must: bool = False) -> bool:
+        """Have so many bytes in all; return whether there are as many, otherwise it stays as it is.
+
+        `must` is as for Budget.take.
+        """
         more = size - self._size
-        if more > 0 and not self._budget.take(more):
-            return False
         if more < 0:
             self._budget.give(-more)
+        elif more and not self._budget.take(more, must=must):
+            return False
         self._size = size
         return True

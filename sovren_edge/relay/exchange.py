@@ -7,10 +7,12 @@ answer comes from.
 from typing import TYPE_CHECKING, Protocol
 
 from pools.admission import Outcome
+from pools.pool import Pool
 from sovren_edge.errors import Problem
 from sovren_edge.http.answer import CONTINUE, problem_answer
 from sovren_edge.http.request import Caller, RequestHead
 from sovren_edge.http.response import SWITCHED, ResponseHead
+from sovren_edge.observe.stats import REDIRECT
 from sovren_edge.relay import problems, timeouts
 from sovren_edge.relay.body import NO_BODY, RequestBody
 from sovren_edge.relay.deadlines import NEVER
@@ -30,6 +32,10 @@ class Supplier(Protocol):
     @property
     def endpoint(self) -> str:
         """Who answers, or was asked last; empty before."""
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool whose endpoint that is."""
 
     @property
     def queue_s(self) -> float:
@@ -69,7 +75,7 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_door", "_downstream", "_ended", "_expects", "_held", "_relay", "_reply", "_reserved", "_supplier",
+        "_by", "_door", "_downstream", "_ended", "_expects", "_held", "_relay", "_reply", "_reserved", "_supplier",
         "_total_at", "request", "request_body", "request_id", "started_at",
     )  # fmt: skip
 
@@ -85,6 +91,8 @@ class Exchange:
         self.request_body = NO_BODY if request.bodiless else RequestBody(request, relay.settings.kept_body_limit)
         self._expects = request.expects
         self._supplier: Supplier | None = None
+        # Who was asked, how often, and after how many seconds in a queue; of a supplier that was stopped.
+        self._by = ("", 0, 0.0)
         self._reply = Reply(downstream, request, self.request_id)
         self._ended = self._held = False
         self._reserved = 0
@@ -100,7 +108,7 @@ class Exchange:
     def start(self, whole: bytes = b"") -> None:
         """Ask for a slot as soon as the body is kept (`whole`: it is at hand), or at once when it is too large."""
         if whole:
-            self._reserve()
+            self._reserve(at_hand=True)
             self.request_body.take_whole(whole)
         if self.request_body.complete:
             self._ask(self.started_at)
@@ -111,11 +119,14 @@ class Exchange:
         else:
             self._hold_body()
 
-    def _reserve(self) -> bool:
-        """Take memory for a body that is to be kept; without it, the body is passed on as it comes."""
+    def _reserve(self, *, at_hand: bool = False) -> bool:
+        """Take memory for a body that is to be kept; without it, the body is passed on as it comes.
+
+        What is `at_hand` has its memory already.
+        """
         limit = self._relay.settings.kept_body_limit
         size = limit if self.request.chunked else self.request.length
-        self.request_body.kept = self._relay.budget.take(size)
+        self.request_body.kept = self._relay.budget.take(size, must=at_hand)
         self._reserved = size if self.request_body.kept else 0
         return self.request_body.kept
 
@@ -188,6 +199,8 @@ class Exchange:
         if self._door.explains:
             self._explain()
         self._reply.whole(head, body, now, close=self._relay.draining or not self.request_body.complete)
+        if body and self._door.stats.speech:
+            self._heard(now)
 
     def _explain(self) -> None:
         """Tell a caller that is trusted, and asks, where its answer comes from."""
@@ -212,7 +225,14 @@ class Exchange:
 
     def body(self, pieces: list[bytes], now: float) -> None:
         """Pass on some of the answer's body."""
-        self._reply.body(pieces, now)
+        if self._reply.body(pieces, now) and self._door.stats.speech:
+            self._heard(now)
+
+    def _heard(self, now: float) -> None:
+        """Count how soon the caller hears something, if it is speech."""
+        pool = None if self._supplier is None else self._supplier.pool
+        if pool is not None and self._reply.status < REDIRECT and self.request.method == "POST":
+            self._relay.stats_of(pool).ttfa.observe(now - self.started_at)
 
     def flush(self) -> None:
         """Send on what has come."""
@@ -291,8 +311,11 @@ class Exchange:
             self.failed(problem, now)
 
     def _stop(self, outcome: Outcome, now: float) -> None:
-        if self._supplier is not None:
-            self._supplier.stop(outcome, now)
+        supplier, self._supplier = self._supplier, None
+        if supplier is not None:
+            # One that has been stopped may know nothing of itself any more.
+            self._by = supplier.endpoint, supplier.tries, supplier.queue_s
+            supplier.stop(outcome, now)
 
     def _finish(self, ended: str, now: float) -> None:
         self._ended = True
@@ -303,7 +326,7 @@ class Exchange:
         if reply.status == SWITCHED:
             self._door.stats.tunnels -= 1
         endpoint, tries, queue_s = (
-            ("", 0, 0.0) if supplier is None else (supplier.endpoint, supplier.tries, supplier.queue_s)
+            self._by if supplier is None else (supplier.endpoint, supplier.tries, supplier.queue_s)
         )
         self._relay.journal.finished(
             self._door, self._downstream.address, self.request, self.request_id, ended, reply.status,

@@ -38,6 +38,8 @@ class Fetch:
     begun = False
     endpoint = ""
     queue_s = 0.0
+    # The pool whose endpoint was asked last.
+    pool: Pool | None = None
     # Takes over the first lease where it can make better use of it.
     divide: Callable[[Lease, float], bool] | None = None
     # Makes of the request what a pool's endpoints are to be asked.
@@ -59,12 +61,9 @@ class Fetch:
         self._relay = relay
         self.door = door
         self.taker = taker
-        self._request = taker.request
-        self._body = taker.request_body
-        self._request_id = taker.request_id
-        self._caller = taker.caller
-        self._started_at = taker.started_at
-        self._demand = demand
+        self._request, self._body = taker.request, taker.request_body
+        self._request_id, self._caller, self._started_at = taker.request_id, taker.caller, taker.started_at
+        self.demand = demand
         self.attempts = Attempts()
         self.idle_s = relay.settings.idle_timeout_s
 
@@ -72,11 +71,6 @@ class Fetch:
     def tries(self) -> int:
         """Attempts so far."""
         return self.attempts.count
-
-    @property
-    def pool(self) -> Pool | None:
-        """The pool whose endpoint was asked last."""
-        return next((pool for pool in self.door.tiers.pools if self.attempts.last in pool.endpoints), None)
 
     @property
     def waiting(self) -> bool:
@@ -87,7 +81,9 @@ class Fetch:
 
     def ask(self, now: float) -> None:
         """Ask the pools for a slot."""
-        admission = self.door.tiers.admit(self, now, self.attempts.tried, self._demand)
+        attempts = self.attempts
+        admission = self.door.tiers.admit(self, now, attempts.tried, self.demand, again=attempts.counted)
+        attempts.counted = True
         if isinstance(admission, Lease):
             self.take(admission, now)
         elif isinstance(admission, Waiter):
@@ -138,13 +134,14 @@ class Fetch:
         attempts.count += 1
         attempts.last = lease.endpoint
         self.lease = lease
+        self.pool = lease.pool
         endpoint = lease.endpoint
         self.endpoint = endpoint.name
         self._stats = stats.endpoints[endpoint.name]
         upstream = self._relay.connections.take(endpoint)
         if upstream is not None:
             self._send(upstream, lease, now)
-        else:
+        elif not self._relay.closed:  # or another caller's end has freed the slot, and this one's follows
             # Connecting has a time-out of its own.
             self.taker.wait_until(NEVER)
             self._connecting = self._relay.spawn(connect(self._relay, self.door, lease, self))

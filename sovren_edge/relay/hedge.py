@@ -34,7 +34,7 @@ class Hedge:
         self.fetch.attempts.tried = first.attempts.tried | {lease.endpoint}
         self.fetch.rewrite = first.rewrite
         # One is enough.
-        self.fetch.attempts.repeated = True
+        self.fetch.attempts.repeated = self.fetch.attempts.counted = True
         self.fetch.may_hedge = False
 
     def begin(self, now: float) -> None:
@@ -45,6 +45,11 @@ class Hedge:
         """End it: the first one has answered, or nobody waits any more."""
         self._over = True
         self.fetch.stop(outcome, now)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        # The two hold each other, and nothing here is to wait for a collection.
+        self.fetch.taker = self._first.taker
 
     def _win(self, head: ResponseHead, now: float) -> bool:
         """Whether it is heard from now on: an error is no answer as long as the first one may bring a better one."""
@@ -95,8 +100,8 @@ class Hedge:
 
     def ended(self, now: float) -> None:
         """See taker.Taker."""
+        self._let_go()
         if self._won:
-            # The two hold each other, and nothing here is to wait for a collection.
             self._first.hedge = None
             self._first.taker.ended(now)
         else:
@@ -104,11 +109,13 @@ class Hedge:
 
     def failed(self, problem: Problem, now: float) -> None:
         """See taker.Taker."""
+        self._let_go()
         if not self._over:
             self._first.hedge_failed(now, problem)
 
     def broken(self, reason: str, now: float) -> None:
         """See taker.Taker."""
+        self._let_go()
         if self._won:
             self._first.hedge = None
             self._first.taker.broken(reason, now)

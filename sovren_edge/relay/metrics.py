@@ -10,7 +10,7 @@ from pools.endpoint import Endpoint
 from pools.pool import Pool
 from sovren_edge.observe.families import EndpointState, PoolState, listener_families, pool_families
 from sovren_edge.observe.registry import Metric
-from sovren_edge.observe.stats import EndpointStats, ListenerStats, PoolStats
+from sovren_edge.observe.stats import EndpointStats, Histogram, ListenerStats, PoolStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,14 @@ def describe_pool(pool: Pool, stats: PoolStats) -> dict[str, object]:
 
 def _describe_speech(stats: PoolStats) -> dict[str, object]:
     return {
+        "ttfa_s": _describe_times(stats.ttfa),
         "estimate_error_p95_s": stats.estimate_error.quantile(0.95),
         "coalesced": stats.coalesced,
         "kept": {"answers": stats.kept_answers, "bytes": stats.kept_bytes, "served": stats.kept_served},
         "scattered": {
             "texts": stats.scattered,
             "parts": stats.parts,
+            "parts_a_text": round(stats.parts / stats.scattered, 2) if stats.scattered else None,
             "parts_repeated": stats.parts_repeated,
             "underruns": stats.underruns,
         },
@@ -101,5 +103,9 @@ def _describe_endpoint(endpoint: Endpoint, stats: EndpointStats) -> dict[str, ob
         "ejected": endpoint.outlier.ejected,
         "ejections": endpoint.outlier.ejections,
         "attempts": {str(outcome): count for outcome, count in stats.attempts.items()},
-        "ttfa_s": {"count": stats.ttfa.count, "p50": stats.ttfa.quantile(0.5), "p95": stats.ttfa.quantile(0.95)},
+        "ttfa_s": _describe_times(stats.ttfa),
     }
+
+
+def _describe_times(times: Histogram) -> dict[str, object]:
+    return {"count": times.count, "p50": times.quantile(0.5), "p95": times.quantile(0.95)}

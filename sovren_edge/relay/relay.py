@@ -101,6 +101,7 @@ class Relay:
     # Those that may be hedged, until they are answered.
     awaiting: set[Fetch] = field(default_factory=set)
     draining: bool = False
+    closed: bool = False
     # By whether the caller's address is trusted.
     requests: dict[bool, Remembered[RequestHead]] = field(init=False)
     request_ids: Iterator[bytes] = field(init=False)
@@ -181,7 +182,8 @@ class Relay:
             downstream.close_when_idle()
 
     def close(self) -> int:
-        """End everything that is still open; return how many requests were cut."""
+        """End everything that is still open, and connect to nobody any more; return how many requests were cut."""
+        self.closed = True
         busy = [downstream for downstream in self.downstreams if downstream.busy]
         for downstream in tuple(self.downstreams):
             downstream.abort()

@@ -36,6 +36,7 @@ class Upstream(asyncio.Protocol):
         self.endpoint = endpoint
         self.transport: asyncio.Transport | None = None
         self.served: Served | None = None
+        # Whether it has served before, and said nothing since: then its end says nothing about the endpoint.
         self.used = False
         self.write_paused = False
         # Nothing is read while the caller is slow, nor while what has come is not read to its end.
@@ -103,6 +104,7 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read; see asyncio.Protocol."""
         now = self._connections.now()
+        self.used = False
         if self._partial:
             data, self._partial = self._partial + data, b""
         heads = 0
@@ -122,7 +124,6 @@ class Upstream(asyncio.Protocol):
             self.served.flush()
         elif data:
             # Bytes that belong to no request: whatever follows on this connection cannot be trusted.
-            self.used = True
             self._connections.discard(self)
 
     def eof_received(self) -> None:

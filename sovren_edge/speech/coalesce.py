@@ -4,9 +4,10 @@ Who comes late is first given what has come so far. A caller that leaves takes n
 with the last of them. Must not know where the answer comes from, nor connections.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Hashable, MutableMapping
 
 from pools.admission import Outcome
+from pools.pool import Pool
 from sovren_edge.errors import Problem
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.budget import Budget
@@ -19,33 +20,41 @@ REMEMBERED = 2 * 1024 * 1024
 
 
 class Flight:
-    """One answer on its way; it is whom its supplier tells, see taker.Taker."""
+    """One answer on its way: whom its supplier tells, see taker.Taker, and what supplies the first who asked for it.
 
-    def __init__(self, flights: MutableMapping[bytes, "Flight"], key: bytes, first: Taker, budget: Budget) -> None:
+    Nearly all are for that one alone; whoever else asks gets a seat.
+    """
+
+    supplier: Supplier | None = None
+    _deadline = 0.0
+    _head: ResponseHead | None = None
+    _sized = False
+    # All of the request is at hand.
+    write_paused = False
+
+    def __init__(
+        self, flights: MutableMapping[Hashable, "Flight"], key: Hashable, first: Taker, budget: Budget, idle_s: float
+    ) -> None:
         """Take part in `flights` under a `key` until the answer is complete, or too long; `first` asked for it."""
         self._budget = budget
+        self.idle_s = idle_s
         self.request, self.request_body, self.request_id = first.request, first.request_body, first.request_id
         self.caller, self.started_at = first.caller, first.started_at
-        self.supplier: Supplier | None = None
-        # Told of an answer that is complete, if all of it is remembered.
-        self.on_complete: Callable[[ResponseHead, list[bytes], float], None] | None = None
         self._flights = flights
         self._key = key
-        self._takers: list[Taker] = []
-        self._paused: set[Taker] = set()
-        self._deadline = 0.0
-        self._head: ResponseHead | None = None
-        self._sized = False
+        self._first = first
+        self._takers = [first]
+        self._paused: frozenset[Taker] = frozenset()
+        # What has come, while it is remembered.
         self._pieces: list[bytes] = []
         self._size = self._reserved = 0
+        # Told of an answer that is complete, if all of it is remembered.
+        self.on_complete: Callable[[ResponseHead, list[bytes], float], None] | None = None
         flights[key] = self
 
     def board(self, taker: Taker, now: float) -> None:
-        """Let somebody have the answer: what has come of it now, and the rest when it comes."""
+        """Let somebody else have the answer: what has come of it now, and the rest when it comes."""
         self._takers.append(taker)
-        if len(self._takers) == 1 and self.supplier is not None and self._head is None:
-            self.supplier.ask(now)
-            return
         taker.wait_until(self._deadline)
         if self._head is not None:
             taker.answered(self._head, now, sized=self._sized)
@@ -58,16 +67,17 @@ class Flight:
         if taker not in self._takers:
             return
         self._takers.remove(taker)
-        self.pause(taker, paused=False)
+        self.hold(taker, paused=False)
         supplier = self.supplier
         if not self._takers and supplier is not None:
             self._end()
+            self.supplier = None
             supplier.stop(outcome, now)
 
-    def pause(self, taker: Taker, *, paused: bool) -> None:
+    def hold(self, taker: Taker, *, paused: bool) -> None:
         """Bring no more while one of the callers has far too much to read still."""
         before = bool(self._paused)
-        (self._paused.add if paused else self._paused.discard)(taker)
+        self._paused = self._paused | {taker} if paused else self._paused - {taker}
         if before != bool(self._paused) and self.supplier is not None:
             self.supplier.pause(paused=paused)
 
@@ -79,18 +89,67 @@ class Flight:
     def _end(self) -> list[Taker]:
         """Return who is to be told of the end."""
         self._close()
-        # The two hold each other, and nothing here is to wait for a collection.
-        self.supplier = self.on_complete = None
+        # What it tells holds its supplier; see ended.
+        self.on_complete = None
         self._forget()
         takers, self._takers = self._takers, []
         return takers
+
+    # --- what supplies the first who asked: see exchange.Supplier
+
+    @property
+    def endpoint(self) -> str:
+        """Who answers."""
+        return "" if self.supplier is None else self.supplier.endpoint
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool that answers."""
+        return None if self.supplier is None else self.supplier.pool
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds that were waited for a slot."""
+        return 0.0 if self.supplier is None else self.supplier.queue_s
+
+    @property
+    def tries(self) -> int:
+        """Attempts so far."""
+        return 0 if self.supplier is None else self.supplier.tries
+
+    def ask(self, now: float) -> None:
+        """Begin."""
+        if self.supplier is not None:
+            self.supplier.ask(now)
+
+    def write(self, pieces: list[bytes]) -> None:
+        """See exchange.Supplier; all of the request is at hand."""
+
+    def body_sent(self, now: float) -> None:
+        """See exchange.Supplier; it was complete before."""
+
+    def write_eof(self) -> bool:
+        """See exchange.Supplier; this is no tunnel."""
+        return False
+
+    def pause(self, *, paused: bool) -> None:
+        """Bring no more of the answer while the first caller is slow to read, or go on."""
+        self.hold(self._first, paused=paused)
+
+    def explain(self) -> dict[str, object]:
+        """See exchange.Supplier."""
+        return {} if self.supplier is None else self.supplier.explain()
+
+    def stop(self, outcome: Outcome, now: float) -> None:
+        """Let the first caller leave."""
+        self.leave(self._first, outcome, now)
 
     # --- what its supplier tells
 
     def wait_until(self, deadline: float) -> None:
         """See taker.Taker."""
         self._deadline = deadline
-        for taker in self._takers[:]:
+        for taker in self._takers:
             # While some are slow to read, only their time runs out.
             taker.wait_until(NEVER if self._paused and taker not in self._paused else deadline)
 
@@ -113,9 +172,10 @@ class Flight:
             taker.answered(head, now, sized=sized)
 
     def answered_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        """See taker.Taker."""
-        self._head, self._sized = head, True
-        self._remember([body])
+        """See taker.Taker; the end follows at once, and nobody can join before it."""
+        if self.on_complete is not None:
+            self._head = head
+            self._remember([body])
         for taker in self._takers[:]:
             taker.answered_whole(head, body, now)
 
@@ -137,9 +197,9 @@ class Flight:
             self._close()
 
     def _forget(self) -> None:
-        reserved, self._reserved = self._reserved, 0
-        self._pieces = []
-        self._budget.give(reserved)
+        if self._reserved:
+            self._budget.give(self._reserved)
+            self._pieces, self._reserved = [], 0
 
     def flush(self) -> None:
         """See taker.Taker."""
@@ -152,50 +212,41 @@ class Flight:
             self.on_complete(self._head, self._pieces, now)
         for taker in self._end():
             taker.ended(now)
+        # The two hold each other, and nothing here is to wait for a collection.
+        self.supplier = None
 
     def failed(self, problem: Problem, now: float) -> None:
         """See taker.Taker."""
         for taker in self._end():
             taker.failed(problem, now)
+        self.supplier = None
 
     def broken(self, reason: str, now: float) -> None:
         """See taker.Taker."""
         for taker in self._end():
             taker.broken(reason, now)
+        self.supplier = None
 
 
 class Seat:
-    """One caller's place in a flight: see exchange.Supplier."""
+    """The place in a flight of somebody who asked later, for whom nothing is attempted: see exchange.Supplier."""
 
-    __slots__ = ("_first", "_flight", "_supplier", "_taker", "idle_s")
+    queue_s, tries, write_paused = 0.0, 0, False
 
-    def __init__(self, flight: Flight, taker: Taker, supplier: Supplier, *, first: bool) -> None:
-        """`first` says for whom the work is done; for the others nothing is attempted."""
+    def __init__(self, flight: Flight, taker: Taker) -> None:
         self._flight = flight
         self._taker = taker
-        self._supplier = supplier
-        self._first = first
-        self.idle_s = supplier.idle_s
+        self.idle_s = flight.idle_s
 
     @property
     def endpoint(self) -> str:
         """Who answers."""
-        return self._supplier.endpoint
+        return self._flight.endpoint
 
     @property
-    def queue_s(self) -> float:
-        """Seconds that were waited for a slot."""
-        return self._supplier.queue_s if self._first else 0.0
-
-    @property
-    def tries(self) -> int:
-        """Attempts so far on behalf of this caller."""
-        return self._supplier.tries if self._first else 0
-
-    @property
-    def write_paused(self) -> bool:
-        """See exchange.Supplier."""
-        return self._supplier.write_paused
+    def pool(self) -> Pool | None:
+        """The pool that answers."""
+        return self._flight.pool
 
     def ask(self, now: float) -> None:
         """Take part."""
@@ -213,11 +264,11 @@ class Seat:
 
     def pause(self, *, paused: bool) -> None:
         """Bring no more of the answer while this caller is slow to read, or go on."""
-        self._flight.pause(self._taker, paused=paused)
+        self._flight.hold(self._taker, paused=paused)
 
     def explain(self) -> dict[str, object]:
         """See exchange.Supplier."""
-        return self._supplier.explain() | ({} if self._first else {"shared": "yes"})
+        return self._flight.explain() | {"shared": "yes"}
 
     def stop(self, outcome: Outcome, now: float) -> None:
         """Leave."""

@@ -74,6 +74,8 @@ class Memory:
     """Supplies an answer that was kept: see exchange.Supplier."""
 
     endpoint, queue_s, tries, write_paused = "", 0.0, 0, False
+    # Nobody was asked.
+    pool = None
 
     def __init__(self, kept: Kept, taker: Taker, idle_s: float) -> None:
         self._kept = kept

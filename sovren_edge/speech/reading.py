@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import orjson
 
-from pools.demand import Demand, Priority
+from pools.demand import STANDARD, Demand, Priority
 from sovren_edge.http.request import RequestHead
 
 PRIORITIES = {
     b"interactive": Priority.INTERACTIVE,
-    b"standard": Priority.STANDARD,
+    b"standard": STANDARD,
     b"bulk": Priority.BULK,
 }
 SLOWEST, FASTEST = 0.25, 4.0
@@ -36,11 +36,6 @@ class Spoken(NamedTuple):
     text: str
     voice: str
     pace: float
-
-    @property
-    def characters(self) -> float:
-        """The length of the text as time counts it: slow speech is more speech."""
-        return len(self.text) / self.pace
 
     @property
     def language(self) -> str:
@@ -92,11 +87,13 @@ def read_speech(body: bytes) -> Spoken | None:
         return None
     if not isinstance(members, dict):
         return None
-    name = "input" if members.get("input") else "text"
-    text, voice, speed = members.get(name), members.get("voice"), members.get("speed")
+    name, text = "input", members.get("input")
+    if not text:
+        name, text = "text", members.get("text")
     if not isinstance(text, str):
         return None
-    pace = min(max(speed, SLOWEST), FASTEST) if isinstance(speed, int | float) else 1.0
+    voice, speed = members.get("voice"), members.get("speed")
+    pace = 1.0 if speed is None or not isinstance(speed, int | float) else min(max(speed, SLOWEST), FASTEST)
     return Spoken(members, name, text, voice[:LONGEST_NAME] if isinstance(voice, str) else "", pace)
 
 
@@ -105,19 +102,22 @@ def read_demand(request: RequestHead, spoken: Spoken | None, address: str, now: 
 
     What X-Sovren-* says is believed from trusted addresses; from others it may only lower the priority.
     """
-    told, priority, caller, deadline, affinity = request.told, Priority.STANDARD, address, inf, ""
+    told, priority, caller, deadline, affinity = request.told, STANDARD, address, inf, ""
     if told:
-        priority = PRIORITIES.get(told.get(b"x-sovren-priority", b"").lower(), Priority.STANDARD)
+        priority = PRIORITIES.get(told.get(b"x-sovren-priority", b"").lower(), STANDARD)
         affinity = told.get(b"x-sovren-affinity", b"")[:LONGEST_NAME].decode("latin-1")
         if request.trusted:
             caller = told.get(b"x-sovren-caller", b"")[:LONGEST_NAME].decode("latin-1") or address
             deadline = now + _read_seconds(told.get(b"x-sovren-deadline-ms", b""))
         else:
-            priority = max(priority, Priority.STANDARD)
+            priority = max(priority, STANDARD)
     if spoken is None:
-        return Demand(None, "", caller, priority, deadline, affinity=affinity)
-    affinity = affinity or spoken.affinity
-    return Demand(spoken.characters, spoken.voice, caller, priority, deadline, affinity=affinity)
+        return Demand(None, "", caller, priority, deadline, None, None, affinity)
+    if not affinity and "affinity" in spoken.members:
+        affinity = spoken.affinity
+    # As time counts its length: slow speech is more speech.
+    characters = len(spoken.text) / spoken.pace
+    return Demand(characters, spoken.voice, caller, priority, deadline, None, None, affinity)
 
 
 def _read_seconds(value: bytes) -> float:

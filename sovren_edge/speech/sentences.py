@@ -4,6 +4,7 @@ Must not know who speaks. Where sentences end is sentencex's judgement: it knows
 marks of many languages, needs microseconds, and changes no character.
 """
 
+import re
 from collections.abc import Iterator
 
 import sentencex
@@ -12,6 +13,13 @@ import sentencex
 FIRST_LEAST, LATER_LEAST = 24, 100
 # Texts are looked at in pieces of this length, so that none takes long.
 WINDOW = 4096
+# Whatever stands only within sentences; all else may end one.
+_ENDING = re.compile(r"[^\w ,'\"()-]")
+
+
+def may_divide(text: str) -> bool:
+    """Whether it is worth asking: something behind a first part's length may end a sentence, and the text goes on."""
+    return _ENDING.search(text, FIRST_LEAST - 1, len(text) - 1) is not None
 
 
 def divide(text: str, language: str = "en") -> Iterator[str]:

@@ -45,7 +45,7 @@ def fetch_whole(relay: "Relay", door: "Door", taker: Taker, demand: Demand, spok
     of_pools = [pool.settings for pool in door.tiers.pools]
     if any(takes_samples(settings, spoken) for settings in of_pools):
         unwrap = Unwrap(relay, taker)
-        unwrap.fetch = fetch = Fetch(relay, door, unwrap, demand)
+        fetch = Fetch(relay, door, unwrap, demand)
     else:
         unwrap, fetch = None, Fetch(relay, door, taker, demand)
         if not any(settings.models or settings.voices for settings in of_pools):
@@ -54,6 +54,8 @@ def fetch_whole(relay: "Relay", door: "Door", taker: Taker, demand: Demand, spok
     def rewrite(pool: Pool) -> tuple[RequestHead, RequestBody]:
         asked = spoken.renamed(pool.settings.models, pool.settings.voices)
         if unwrap is not None:
+            # Only now: the two hold each other, and a text in parts is never fetched as a whole.
+            unwrap.fetch = fetch
             unwrap.expected = takes_samples(pool.settings, spoken)
             asked = asked.in_form("wav") if unwrap.expected else asked
         if asked is spoken:

@@ -115,6 +115,19 @@ async def test_keys_are_kept_for_a_day_through_an_outage(publisher: Publisher) -
     assert await publisher.subject(ONE, "one") == "founder"
 
 
+async def test_who_does_not_wait_gets_what_was_looked_up(publisher: Publisher) -> None:
+    """As long as it is believed."""
+    keys = publisher.keys
+    assert keys is not None
+    assert keys.at_hand("one") is None
+    await publisher.subject(ONE, "one")
+    assert keys.at_hand("one") is not None
+    assert keys.at_hand("two") is None
+    publisher.now += KEPT_S
+    assert keys.at_hand("one") is None
+    assert publisher.asked == 1
+
+
 async def test_a_key_that_is_no_longer_published_is_forgotten(publisher: Publisher) -> None:
     """Within an hour."""
     await publisher.subject(ONE, "one")

@@ -170,7 +170,13 @@ def settings_from(written: bytes, redis_url: str = "") -> GatewaySettings:
 
 @asynccontextmanager
 async def open_front(
-    authority: trustme.CA, database_url: str, state_dir: Path, *, await_ready: bool = True, **others: object
+    authority: trustme.CA,
+    database_url: str,
+    state_dir: Path,
+    *,
+    await_ready: bool = True,
+    redis_url: str = "",
+    **others: object,
 ) -> AsyncIterator[Front]:
     """Run a gateway, and wait until it is ready; `others` are settings of it."""
     pem = state_dir / "authority.pem"
@@ -195,7 +201,7 @@ async def open_front(
             doors={},
             tokens=verifier(),
         )
-        settings = settings_from(settings_json(upstream, names, pem, **others))
+        settings = settings_from(settings_json(upstream, names, pem, **others), redis_url)
         gateway = Gateway(settings=settings, state_dir=state_dir)
         async with gateway.open(edge) as routes:
             app = build_application(

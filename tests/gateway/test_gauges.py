@@ -16,6 +16,7 @@ from sovren_edge.store.migrations import migrate
 from tests.gateway.databases import SETTINGS
 from tests.gateway.gateway_stage import Front, open_front
 from tests.gateway.tls_upstream import Call, answer_ok
+from tests.gateway.valkey import Valkey
 
 IDLE = {
     "gateway_requests_inflight": 0,
@@ -55,6 +56,19 @@ async def test_an_idle_gateway_shows_every_series(authority: trustme.CA, gateway
         await eventually(lambda: series(front) == IDLE)
         assert all(re.fullmatch(r"[a-z_]+", name.partition("{")[0]) for name in series(front))
         assert ready(front) == {"limiter": True, "ledger": True}
+
+
+async def test_a_limiter_in_redis_is_shown(
+    authority: trustme.CA, gateway_url: str, tmp_path: Path, valkey: Valkey
+) -> None:
+    """It is seeded as long as Redis answers and knows the last hour; the port is not ready otherwise."""
+    told = {"redis": "env:REDIS", "redis_url": valkey.url}
+    async with open_front(authority, gateway_url, tmp_path, await_ready=False, **told) as front:
+        await eventually(lambda: ready(front)["limiter"], timeout_s=20)
+        assert (series(front)["gateway_limiter_seeded"], series(front)["gateway_clock_steps_total"]) == (1, 0)
+        await valkey.stop()
+        await eventually(lambda: not ready(front)["limiter"], timeout_s=20)
+        assert series(front)["gateway_limiter_seeded"] == 0
 
 
 async def test_requests_are_counted(authority: trustme.CA, gateway_url: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import trustme
 from sovren_edge.gateway.credentials.oauth import OAuthSecret
 from sovren_edge.gateway.credentials.sealing import Sealer, read_keys
 from sovren_edge.gateway.credentials.store import CredentialStore, HeaderSecret, Purpose
+from sovren_edge.gateway.ledger.replays import LONGEST_BODY
 from tests.gateway.gateway_stage import KEYS, Front, open_front, saying, sized
 from tests.gateway.tls_upstream import HOST, OTHER, Call
 
@@ -91,6 +92,15 @@ async def test_a_key_whose_outcome_nobody_knows_is_never_sent_again(front: Front
     told = await front.call(Idempotency_Key="k2")
     assert (told.status, told.reason) == (409, "idempotency_outcome_unknown")
     assert len(front.upstream.calls) == before
+
+
+async def test_an_answer_that_is_too_long_to_keep_is_given_once(front: Front) -> None:
+    """And its key is never sent again."""
+    front.upstream.script = saying(sized("200 OK", b"x" * (LONGEST_BODY + 1)))
+    assert len((await front.call(Idempotency_Key="k")).body) == LONGEST_BODY + 1
+    told = await front.call(Idempotency_Key="k")
+    assert (told.status, told.reason) == (409, "idempotency_answer_not_kept")
+    assert len(front.upstream.calls) == 1
 
 
 async def test_a_stored_credential_is_sent_and_nothing_overrides_it(front: Front) -> None:

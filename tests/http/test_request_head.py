@@ -309,3 +309,12 @@ def test_no_head_holds_the_loop(fields: bytes) -> None:
 def test_underscores_open_no_second_door(name: bytes, *, trusted: bool) -> None:
     """Many servers read them as hyphens."""
     assert name.lower() not in forward(POST + name + b": 1.2.3.4\r\n", trusted=trusted).lower()
+
+
+def test_an_authorization_is_read_and_travels_on() -> None:
+    """As it came; two of them are none that anybody knows."""
+    lines = POST + b"authorization:  Bearer abc \r\nAccept: */*\r\n"
+    assert parse(lines).authorization == b"Bearer abc"
+    assert b"\r\nauthorization:  Bearer abc \r\n" in forward(lines)
+    assert parse(lines + b"Authorization: Bearer d\r\n").authorization == b"Bearer abc, Bearer d"
+    assert parse(POST + b"Author: me\r\nProxy-Authorization: Basic abc\r\n").authorization == b""

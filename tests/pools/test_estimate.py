@@ -79,6 +79,17 @@ def test_the_voices_are_bounded() -> None:
     assert estimates.seconds(100, "e", "first") < before / 2
 
 
+def test_a_thousand_voices_are_known_of_each_endpoint() -> None:
+    """However many endpoints a pool has: none of the first one's voices is forgotten for those of the others."""
+    estimates = Estimates()
+    for endpoint in range(5):
+        for voice in range(VOICES):
+            for _ in range(int(ENOUGH) + 2):
+                estimates.observe(100, 1.0 + voice / VOICES, f"{endpoint}", f"{voice}")
+    for voice in (0, VOICES - 1):
+        assert estimates.seconds(100, "0", f"{voice}") == pytest.approx(1.0 + voice / VOICES)
+
+
 @given(texts=TEXTS, characters=st.one_of(st.none(), st.floats(0, 1_000_000)))
 def test_an_estimate_is_bounded(texts: list[tuple[float, float]], characters: float | None) -> None:
     """Whatever was observed; and a longer text never costs less."""

@@ -1,5 +1,7 @@
 """How many requests may be repeated."""
 
+import pytest
+
 from pools.retry import RetryBudget
 from tests.pools.building import lease, make_endpoint, make_pool
 
@@ -33,6 +35,20 @@ def test_repeats_that_had_to_be_count_too() -> None:
     assert grants(budget, 0.0) == 1
 
 
+def test_it_is_told_how_much_is_used() -> None:
+    """Of the three, or of a fifth; and more than all of it where more had to be."""
+    budget = RetryBudget()
+    assert budget.used(0.0) == 0
+    budget.spend(0.0)
+    assert budget.used(0.0) == pytest.approx(1 / 3)
+    budget.requests += 10
+    grants(budget, 0.0)
+    budget.spend(0.0)
+    assert budget.used(0.0) == pytest.approx(4 / 3)
+    budget.requests += 90
+    assert budget.used(0.0) == pytest.approx(0.2)
+
+
 def test_requests_and_repeats_are_forgotten() -> None:
     """After ten minutes nothing is left of either but the least of three."""
     budget = RetryBudget()
@@ -62,5 +78,7 @@ def test_a_pool_counts_every_request_it_is_asked_for() -> None:
     pool.enable(a, 0.0, enabled=False)
     pool.admit("caller", 0.0)
     assert pool.budget.requests == 2
+    pool.admit("caller", 0.0, again=True)
+    assert pool.budget.requests == 2, "nobody is counted twice"
     pool.tick(1000.0)
     assert pool.budget.requests < 1

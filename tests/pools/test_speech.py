@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.admission import Granted, Lease, Outcome, Refusal, Waiter
+from pools.admission import Displaced, Granted, Lease, Outcome, Refusal, Waiter
+from pools.callers import FADE_S
 from pools.demand import UNKNOWN, Demand, Priority
 from pools.endpoint import Endpoint
 from pools.estimate import VOICES
 from pools.pool import Pool
 from pools.settings import PoolSettings, QueueSettings
-from pools.speech import CALLERS, FADE_S, Speech
+from pools.speech import AFFINITIES, PATIENCE, Speech
 from pools.tiers import Tiers
 from tests.pools.building import GOOD, first_of, make_endpoint
 
@@ -80,29 +81,41 @@ def test_nobody_is_overtaken_by_who_comes_much_later() -> None:
     lease = take(pool)
     long, soon, late = text(900), text(10), text(11)
     queue(pool, long, now=0.0)
-    queue(pool, soon, now=OVERDUE_S / 2)
-    queue(pool, late, now=OVERDUE_S + 0.01)
-    assert served(pool, lease, OVERDUE_S + 0.02, 3) == [soon, long, late]
+    queue(pool, soon, now=PATIENCE * OVERDUE_S / 2)
+    queue(pool, late, now=PATIENCE * OVERDUE_S + 0.01)
+    assert served(pool, lease, PATIENCE * OVERDUE_S + 0.02, 3) == [soon, long, late]
+
+
+def test_every_fourth_slot_is_for_who_is_overdue() -> None:
+    """The one that has waited longest; three of four are for shorter ones, though all have waited long."""
+    pool = speech_pool(make_endpoint(), limit=20)
+    lease = take(pool)
+    long, longer = text(900), text(1200)
+    queue(pool, longer, now=0.0)
+    queue(pool, long, now=0.1)
+    shorts = [text(number) for number in range(10, 16)]
+    queue(pool, *shorts, now=OVERDUE_S)
+    assert served(pool, lease, OVERDUE_S + 0.2, 8) == [*shorts[:3], longer, *shorts[3:], long]
 
 
 def test_a_class_shifts_its_callers_place() -> None:
-    """Interactive before standard before bulk, and within a class by length."""
+    """By length, but as if interactive ones had come sooner and bulk ones later."""
     pool = speech_pool(make_endpoint(), limit=20)
     lease = take(pool)
     bulk, standard, soon = (text(100, priority=priority) for priority in reversed(Priority))
     endless, short = text(9000, priority=Priority.INTERACTIVE), text(10)
     queue(pool, bulk, endless, standard, short, soon)
-    assert served(pool, lease, 0.1, 5) == [soon, endless, short, standard, bulk]
+    assert served(pool, lease, 0.1, 5) == [soon, short, standard, endless, bulk]
 
 
 def test_a_listener_who_would_hear_silence_is_served_first() -> None:
-    """Before those who have waited long; other parts of texts wait among the rest, by the time when they must begin."""
+    """Before all others; other parts of texts wait among the rest, by the time when they must begin."""
     pool = speech_pool(make_endpoint())
     lease = take(pool)
     urgent, spare, short, long = text(100, due=1.7), text(100, due=3.5), text(30), text(1200)
     queue(pool, long, now=0.5)
     queue(pool, spare, short, urgent, now=1.5)
-    assert served(pool, lease, 1.6, 4) == [urgent, long, short, spare]
+    assert served(pool, lease, 1.6, 4) == [urgent, short, spare, long]
 
 
 def test_a_part_of_a_text_that_is_heard_is_never_refused() -> None:
@@ -132,6 +145,65 @@ def test_a_greedy_caller_waits_behind_the_others() -> None:
     owners = [served(pool, lease, 0.1)[0] for lease in leases[:3]]
     # The first freed slot leaves the greedy with three of four, and its share is two.
     assert owners == [text(800, "bob"), text(10, "greedy"), text(10, "greedy")]
+
+
+def greedy_pool(slots: int = 10, **more: float) -> tuple[Pool, list[Lease]]:
+    """Make a pool in which a greedy caller has all slots but those that are left free for another one, seen lately."""
+    pool = speech_pool(make_endpoint(slots=slots), limit=100, **more)  # type: ignore[arg-type]  # fields by name
+    pool.release(take(pool, text(600, "bob")), Outcome.LEFT, 0.0)
+    # Nobody is greedy by a single text: each is judged by those before it.
+    leases = [take(pool, text(12_000, "greedy")) for _ in range(slots - max(1, slots // 5))]
+    return pool, leases
+
+
+def test_a_greedy_caller_leaves_slots_free_for_the_others() -> None:
+    """Whoever else comes takes one of the last at once, and it is not handed on to it."""
+    pool, leases = greedy_pool()
+    queue(pool, text(10, "greedy"), now=0.1)
+    assert pool.inflight == 8
+    bobs = [take(pool, text(10, "bob"), 0.1) for _ in range(2)]
+    assert pool.release(leases.pop(), Outcome.LEFT, 0.2) == []
+    assert pool.release(bobs.pop(), Outcome.LEFT, 0.2) == []
+    assert served(pool, bobs.pop(), 0.2) == [text(10, "greedy")]
+
+
+def test_what_is_heard_already_is_always_let_on() -> None:
+    """A part of a greedy caller's text takes the last slots."""
+    pool, _ = greedy_pool()
+    take(pool, text(100, "greedy", due=1.0), 0.1)
+    take(pool, text(100, "greedy", due=1.0), 0.1)
+
+
+def test_a_greedy_caller_is_served_after_all_others() -> None:
+    """However long it has waited."""
+    pool, leases = greedy_pool(slots=4)
+    queue(pool, text(10, "greedy"), now=0.1)
+    take(pool, text(800, "bob"), 0.2)
+    queue(pool, text(900, "bob"), now=5.0)
+    assert served(pool, leases.pop(), 5.1) == [text(900, "bob")]
+    assert served(pool, leases.pop(), 5.2) == [text(10, "greedy")]
+
+
+def test_a_greedy_caller_is_told_how_long_it_would_wait() -> None:
+    """By the slots that are left to it, and behind all others."""
+    pool, _ = greedy_pool(timeout_s=60.0)
+    for _ in range(9):
+        pool.admit("bob", 0.0, demand=text(1200, "bob"))
+    assert admit(pool, text(10, "greedy", deadline=12.0)) is Refusal.TOO_LATE
+    queue(pool, text(10, "bob", deadline=12.0))
+
+
+def test_a_greedy_caller_gets_all_slots_once_nobody_else_has_asked_for_long() -> None:
+    """And is sent away like others when no endpoint is left."""
+    pool, leases = greedy_pool()
+    queue(pool, text(10, "greedy"), text(20, "greedy"), now=0.1)
+    events = pool.release(leases.pop(), Outcome.LEFT, 100.0)
+    assert len(events) == 2
+    assert pool.inflight == 9
+    pool, _ = greedy_pool()
+    queue(pool, text(10, "greedy"), now=0.1)
+    (event,) = pool.enable(pool.endpoints[0], 0.2, enabled=False)
+    assert isinstance(event, Displaced)
 
 
 def test_nobody_gets_more_than_half_the_queue() -> None:
@@ -262,11 +334,11 @@ def test_a_fast_failure_does_not_look_attractive(outcome: Outcome) -> None:
     a, b = make_endpoint("a", slots=3), make_endpoint("b", slots=3)
     pool = speech_pool(a, b)
     lease = Lease(pool, a, text(10), 0.0)
-    speech.leased(lease, 0.0)
+    speech.leased(lease)
     speech.released(lease, outcome, 0.001)
     assert speech.choose([a, b], UNKNOWN, 0.002) is b
     busy = Lease(pool, b, text(600), 100.0)
-    speech.leased(busy, 100.0)
+    speech.leased(busy)
     assert speech.choose([a, b], UNKNOWN, 100.0) is a
 
 
@@ -299,18 +371,6 @@ def test_a_removed_endpoint_is_forgotten() -> None:
     pool.join(make_endpoint("a"))
     pool.observe(pool.endpoints[0], GOOD, 31.0)
     assert abs(take(pool, text(1000), 32.0).estimate_s - before) > 0.1, "the pool's own line stays"
-
-
-def test_callers_that_are_remembered_are_bounded() -> None:
-    """Whoever names himself anew with each request."""
-    speech = Speech(OVERDUE_S, first_of)
-    pool = speech_pool(make_endpoint("a", slots=CALLERS * 2))
-    for number in range(CALLERS + 10):
-        lease = Lease(pool, pool.endpoints[0], text(1, f"{number}"))
-        speech.leased(lease, 0.0)
-        speech.released(lease, Outcome.LEFT, 0.0)
-    assert not speech.order([], 1, 0.0)
-    assert len(speech._asked_at) == CALLERS  # noqa: SLF001 - a bound of memory shows nowhere else
 
 
 TEXTS = st.lists(
@@ -396,9 +456,9 @@ def test_voices_and_affinities_are_bounded() -> None:
     """Whoever makes them up."""
     a = make_endpoint("a", slots=2)
     pool = speech_pool(a)
-    for number in range(CALLERS + 5):
+    for number in range(AFFINITIES + 5):
         spoken(pool, text(10, voice=f"voice-{number}", affinity=f"call-{number}"), number * 0.1)
-    assert len(pool._speech._near) == CALLERS  # type: ignore[union-attr]  # noqa: SLF001 - memory has no other door
+    assert len(pool._speech._near) == AFFINITIES  # type: ignore[union-attr]  # noqa: SLF001 - memory has no other door
     assert len(pool._speech._loads[a].voices) <= VOICES  # type: ignore[union-attr]  # noqa: SLF001
 
 
@@ -462,6 +522,23 @@ def test_nobody_is_hedged_while_others_wait() -> None:
     assert not pool.may_hedge(lease, 2.0)
     pool.leave(waiter)
     assert pool.may_hedge(lease, 2.0)
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_slot_that_is_left_free_by_a_greedy_caller_is_not_for_its_second_attempts(*, others: bool) -> None:
+    """If there are others for whom it is."""
+    many, one = make_endpoint("a", slots=9), make_endpoint("b", slots=1)
+    pool = speech_pool(many, one)
+    pool.budget.fade(0.0)
+    pool.budget.requests += 100
+    pool.enable(one, 0.0, enabled=False)
+    if others:
+        pool.release(take(pool, text(600, "bob")), Outcome.LEFT, 0.0)
+    for _ in range(7):
+        take(pool, text(12_000, "greedy"))
+    lease = take(pool, text(10, "greedy"))
+    pool.enable(one, 0.0, enabled=True)
+    assert pool.may_hedge(lease, 0.5) is not others
 
 
 def test_one_of_twenty_is_hedged_at_most() -> None:

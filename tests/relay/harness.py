@@ -150,8 +150,10 @@ class Front:
     @property
     def at_rest(self) -> bool:
         """Whether every counter is back at zero."""
-        return all(pool.inflight == 0 and pool.waiting == 0 for pool in self.pools) and not any(
-            downstream.busy for downstream in self.relay.downstreams
+        return (
+            all(pool.inflight == 0 and pool.waiting == 0 for pool in self.pools)
+            and not any(downstream.busy for downstream in self.relay.downstreams)
+            and not self.relay.budget.taken
         )
 
 
@@ -201,8 +203,9 @@ async def front(
     allow: Networks = EVERYBODY,
     trusted: Networks = EVERYBODY,
     explains: bool = False,
+    name: Callable[[bytes], str] | None = None,
 ) -> AsyncIterator[Front]:
-    """Serve pools as the tiers of one door."""
+    """Serve pools as the tiers of one door; `name` tells whom an Authorization field names."""
     lines: list[SimpleNamespace] = []
 
     def log(line: Access) -> None:
@@ -221,9 +224,10 @@ async def front(
         for pool in pools:
             relay.stats_of(pool)
         tiers = Tiers(pools)
-        stats = ListenerStats("door", "door")
+        speech = any(pool.settings.kind == "speech" for pool in pools)
+        stats = ListenerStats("door", "door", speech=speech)
         pages = OwnPages(b'{"status":"ok","service":"door"}', {"pools": lambda: tiers.ready}, lambda: (), trusted)
-        supplier = Speaking() if any(pool.settings.kind == "speech" for pool in pools) else Fetch
+        supplier = Speaking(name) if speech else Fetch
         door = Door(
             "door",
             tiers,
@@ -232,7 +236,7 @@ async def front(
             trusted,
             stats,
             supplier=supplier,
-            reads_ahead=supplier is not Fetch,
+            reads_ahead=speech,
             explains=explains,
         )
         server = await loop.create_server(lambda: Downstream(relay, door, "127.0.0.1", lambda: None), "127.0.0.1", 0)

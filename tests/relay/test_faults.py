@@ -5,7 +5,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import Front, backend, eventually, front, make_pool, read_request, unchunk
+import pytest
+from harness import Backend, Front, backend, eventually, front, make_pool, read_request, unchunk
+
+from pools.pool import Pool
 
 CALLS = 300
 PIECE = 3000
@@ -115,3 +118,34 @@ async def test_mixed_faults_leave_nothing_behind() -> None:
     assert [endpoint.inflight for endpoint in pool.endpoints] == [0, 0, 0]
     assert outcomes.count("whole") > CALLS / 5
     assert {"whole", "broken", "left"} <= set(outcomes)
+
+
+async def test_a_slot_that_is_granted_during_the_end_connects_to_nobody() -> None:
+    """The end of one caller grants a slot to another whose own end is still to be told."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    answered = asyncio.Event()
+
+    async def silent(_head: bytes, _body: bytes) -> bytes:
+        await answered.wait()
+        return b""
+
+    async def end(pool: Pool, one: Backend) -> None:
+        async with front(pool) as edge:
+            callers = [await edge.connect() for _ in range(20)]
+            for _, writer in callers:
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await eventually(lambda: pool.waiting == 19 and one.requests)
+            for _, writer in callers:
+                writer.close()
+            raise RuntimeError("all at once")
+
+    async with backend(silent) as one:
+        pool = make_pool("p", [one.port], slots=1)
+        with pytest.raises(ExceptionGroup) as ended:
+            await end(pool, one)
+        assert ended.group_contains(RuntimeError, match="all at once")
+        await eventually(lambda: not (pool.inflight or pool.waiting))
+        assert one.connections == 1
+        answered.set()
+    assert not told

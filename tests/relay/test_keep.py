@@ -49,6 +49,17 @@ async def test_an_equal_request_gets_the_kept_answer() -> None:
         assert [line.endpoint for line in made.lines][1] == ""
 
 
+async def test_a_kept_answer_is_for_every_class_and_deadline() -> None:
+    """Nobody waits for it."""
+    async with backend(speaking) as one, front(pool_of(one)) as made:
+        await said(made)
+        for fields in (b"X-Sovren-Priority: bulk\r\n", b"X-Sovren-Deadline-Ms: 500\r\n"):
+            head, body = await said(made, fields=fields)
+            assert b"\r\nAge: 0\r\n" in head
+            assert body == sound(TEXT)
+        assert len(one.requests) == 1
+
+
 async def test_a_text_that_was_spoken_in_parts_is_kept_whole() -> None:
     """And given again with its length."""
     async with backend(speaking) as one, front(pool_of(one, interchangeable=True)) as made:

@@ -35,7 +35,7 @@ async def settled(made: Front, one: Backend) -> int:
     asked_for = -1
     while asked_for != len(one.requests):
         asked_for = len(one.requests)
-        await eventually(lambda: not made.pools[0].inflight)
+        await eventually(lambda: all(upstream.held for upstream in made.relay.connections.all if upstream.served))
         await asyncio.sleep(0.2)
     return asked_for
 

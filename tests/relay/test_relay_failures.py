@@ -143,6 +143,53 @@ async def test_a_stale_connection_is_replaced() -> None:
     assert all(line.status == 200 for line in edge.lines)
 
 
+class Leaving:
+    """An endpoint whose first connection ends with some last words when its second request comes."""
+
+    def __init__(self, last_words: bytes) -> None:
+        self.last_words = last_words
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """See backend's `raw`."""
+        self.connections += 1
+        first = self.connections == 1
+        await read_request(reader)
+        writer.write(OK)
+        await read_request(reader)
+        while not first:
+            writer.write(OK)
+            await read_request(reader)
+        writer.write(self.last_words)
+        await writer.drain()
+
+
+async def test_a_stale_connection_is_replaced_while_others_wait() -> None:
+    """As one that could not be made: it takes no slot from anybody, and its request is counted once."""
+    engine = Leaving(b"")
+    async with backend(raw=engine.serve) as one:
+        pool = make_pool("p", [one.port], slots=1, repeatable=True)
+        async with front(pool) as edge:
+            answers = await asyncio.gather(*(edge.call(post(b"x")) for _ in range(3)))
+            assert all(answer.endswith(b"hello") for answer in answers)
+            stats = edge.relay.stats_of(pool)
+            assert (engine.connections, stats.retries) == (2, 1)
+            assert not stats.endpoints[pool.endpoints[0].name].attempts["failed"]
+            assert round(pool.budget.requests) == 3
+
+
+@pytest.mark.parametrize("last_words", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 O", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+async def test_a_kept_connection_that_says_something_is_not_stale(last_words: bytes) -> None:
+    """The endpoint has seen the request: its fault, and no repeat where none is allowed."""
+    engine = Leaving(last_words)
+    async with backend(raw=engine.serve) as one:
+        pool = make_pool("p", [one.port], slots=1, repeatable=True)
+        async with front(pool) as edge:
+            assert (await edge.call(post(b"x"))).endswith(b"hello")
+            await edge.call(post(b"x"))
+            assert edge.relay.stats_of(pool).endpoints[pool.endpoints[0].name].attempts["failed"]
+
+
 @pytest.mark.parametrize(
     "start",
     [

@@ -198,6 +198,8 @@ async def test_an_endpoint_of_another_form_is_not_mixed_in() -> None:
         async with front(pool) as made:
             assert audio(await made.call(request(audio_format="wav"))) == wav(LONG, size=0xFFFFFFFF)
             assert made.relay.stats_of(pool).parts_repeated == len(odd.requests) > 0
+            # Nobody is asked again for what it has answered in another form.
+            assert len({text_of(body) for _, body in odd.requests}) == len(odd.requests)
 
 
 async def test_a_caller_that_leaves_ends_all_parts() -> None:

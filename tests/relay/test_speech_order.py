@@ -91,6 +91,33 @@ async def test_a_greedy_address_leaves_room_in_the_queue() -> None:
         assert all(answer.endswith(b"hello") for answer in await asyncio.gather(first, *tasks))
 
 
+async def test_a_caller_is_whom_its_token_names() -> None:
+    """Before what it says itself, and before its address; a token that names nobody is no hindrance."""
+    free = asyncio.Event()
+
+    async def engine(_head: bytes, _body: bytes) -> bytes:
+        await free.wait()
+        return OK
+
+    def name(authorization: bytes) -> str:
+        return authorization.decode() if authorization != b"unknown" else ""
+
+    pool_queue = QueueSettings(limit=4)
+    async with backend(engine) as one:
+        pool = make_pool("p", [one.port], slots=1, kind="speech", queue=pool_queue, coalesce=False)
+        async with front(pool, name=name) as edge:
+            first = asyncio.create_task(edge.call(speech(10, "Authorization: bob", "X-Sovren-Caller: ann")))
+            await eventually(lambda: pool.inflight == 1)
+            tasks = await waiting(edge, *(speech(10, f"{field}: ann") for field in ("Authorization", "authorization")))
+            # The third of ann is one too many, whatever else she says she is; those of others are not.
+            assert b'"queue_full"' in await edge.call(speech(10, "Authorization:  ann ", "X-Sovren-Caller: bob"))
+            assert b'"queue_full"' in await edge.call(speech(10, "Authorization: unknown", "X-Sovren-Caller: ann"))
+            tasks += await waiting(edge, speech(10, "Authorization: unknown"), speech(10, "Authorization: bob"))
+            free.set()
+            assert all(answer.endswith(b"hello") for answer in await asyncio.gather(first, *tasks))
+            assert sum(b"\r\nAuthorization: unknown\r\n" in head for head, _ in one.requests) == 1
+
+
 async def test_nothing_is_repeated_while_others_wait() -> None:
     """A second attempt must not take the slot of somebody who has not had one; see also test_relay_failures."""
     gate = asyncio.Event()

@@ -7,6 +7,7 @@ import pytest
 from harness import Backend, Front, backend, front, make_pool, read_request, unchunk
 from voices import LONG, request, response, sound, speaking, wav
 
+from pools.estimate import Estimates
 from pools.pool import Pool
 
 NAMES = {"models": {"*": "kokoro"}, "voices": {"alloy": "heart"}}
@@ -168,3 +169,14 @@ async def test_an_endpoint_that_breaks_before_its_first_sample_has_failed() -> N
 
     async with backend(raw=break_off) as one, front(samples_of(one)) as made:
         assert (await spoken(made, "pcm")).startswith(b"HTTP/1.1 502 ")
+
+
+async def test_what_is_taken_out_of_a_wav_as_a_whole_is_learned_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it was queued as a text in parts is, by its beginning."""
+    learned: list[float] = []
+    monkeypatch.setattr(Estimates, "observe", lambda _, characters, *_rest: learned.append(characters))
+    async with backend(speaking) as one:
+        pool = make_pool("tts", [one.port], kind="speech", interchangeable=True, formats=("wav",))
+        async with front(pool) as made:
+            assert samples(await made.call(request())) == sound(LONG)
+    assert learned == [len(LONG)]

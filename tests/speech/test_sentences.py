@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovren_edge.speech.sentences import FIRST_LEAST, LATER_LEAST, WINDOW, divide
+from sovren_edge.speech.sentences import FIRST_LEAST, LATER_LEAST, WINDOW, divide, may_divide
 
 WORDS = "This sentence has a middling length, as most of them do in plain prose. "
 
@@ -15,6 +15,23 @@ def test_the_parts_are_the_text(text: str) -> None:
     parts = list(divide(text))
     assert "".join(parts) == text
     assert len(parts) < 2 or all(any(map(str.isalnum, part)) for part in parts)
+
+
+PLAIN = st.text(st.sampled_from("aEé字नЖ7 ,'\"()-"), min_size=30, max_size=200)
+
+
+@given(text=PLAIN, end=st.sampled_from(["", ".", "?", "。"]), language=st.sampled_from(["en", "de", "el", "hi", "zh"]))
+def test_what_has_no_end_before_its_own_is_not_looked_at(text: str, end: str, language: str) -> None:
+    """It would have been left whole."""
+    assert not may_divide(text + end)
+    assert len(list(divide(text + end, language))) == 1
+
+
+def test_whatever_may_be_divided_is_looked_at() -> None:
+    """If something behind the first part ends a sentence."""
+    assert may_divide(WORDS * 2)
+    assert not may_divide("Short. " + WORDS.strip()), "the first part would be too short"
+    assert not may_divide("")
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,7 @@ def own_answer(failure: EdgeError, request_id: str, quota: Quota | None, now_us:
     error, details = _told(failure)
     headers = CIMultiDict(problem.headers)
     headers.extend([failed(error, details)])
-    if request_id:
-        headers[REQUEST_ID] = request_id
+    headers[REQUEST_ID] = request_id
     if quota is not None:
         headers.extend(own_limit_fields(quota, now_us))
     return Response(status=problem.status, headers=headers, body=problem.body(request_id))
