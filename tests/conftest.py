@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.local_postgres import make_database, temporary_postgres
+from tests.local_postgres import temporary_database, temporary_postgres
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -23,6 +23,7 @@ def numbers() -> Iterator[int]:
 
 
 @pytest.fixture
-async def database_url(postgres: str, numbers: Iterator[int]) -> str:
-    """Return the URL of an empty database."""
-    return await make_database(postgres, f"test_{next(numbers)}")
+async def database_url(postgres: str, numbers: Iterator[int]) -> AsyncIterator[str]:
+    """Yield the URL of an empty database."""
+    async with temporary_database(postgres, f"test_{next(numbers)}") as url:
+        yield url

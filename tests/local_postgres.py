@@ -18,11 +18,19 @@ async def temporary_postgres() -> AsyncIterator[str]:
             yield postgres.url
 
 
-async def make_database(server: str, name: str, *, template: str = "template1") -> str:
-    """Make a database like another one, and return its URL."""
+@asynccontextmanager
+async def temporary_database(server: str, name: str, *, template: str = "template1") -> AsyncIterator[str]:
+    """Make a database like another one, and yield its URL; it is gone afterwards, whoever is connected."""
+    await _tell(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield server.replace("/postgres?", f"/{name}?")
+    finally:
+        await _tell(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _tell(server: str, statement: str) -> None:
     connection = await asyncpg.connect(server)
     try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        await connection.execute(statement)
     finally:
         await connection.close()
-    return server.replace("/postgres?", f"/{name}?")

@@ -14,22 +14,24 @@ from sovren_edge.store.migrations import migrate
 from tests.gateway.databases import SETTINGS
 from tests.gateway.tls_upstream import HOST, OTHER, SHORT_S, Stage, staged
 from tests.gateway.valkey import Valkey
-from tests.local_postgres import make_database
+from tests.local_postgres import temporary_database
 
 TEMPLATE = "gateway"
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def gateway_server(postgres: str) -> str:
-    """Return the URL of a server that has a database with the gateway's tables, which nobody uses."""
-    await migrate(await make_database(postgres, TEMPLATE), SETTINGS.schema_name, [HISTORY])
-    return postgres
+async def gateway_server(postgres: str) -> AsyncIterator[str]:
+    """Yield the URL of a server that has a database with the gateway's tables, which nobody uses."""
+    async with temporary_database(postgres, TEMPLATE) as url:
+        await migrate(url, SETTINGS.schema_name, [HISTORY])
+        yield postgres
 
 
 @pytest.fixture
-async def gateway_url(gateway_server: str, numbers: Iterator[int]) -> str:
-    """Return the URL of a database of the test's own with the gateway's tables, empty."""
-    return await make_database(gateway_server, f"gateway_{next(numbers)}", template=TEMPLATE)
+async def gateway_url(gateway_server: str, numbers: Iterator[int]) -> AsyncIterator[str]:
+    """Yield the URL of a database of the test's own with the gateway's tables, empty."""
+    async with temporary_database(gateway_server, f"gateway_{next(numbers)}", template=TEMPLATE) as url:
+        yield url
 
 
 @pytest.fixture
