@@ -7,7 +7,7 @@ from the token. Must not know what somebody may do, nor where keys are found ove
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
@@ -18,6 +18,8 @@ from sovren_edge.secret import Secret
 # Shorter secrets can be guessed (RFC 7518 section 3.2).
 SECRET_LEAST = 32
 TOKEN_LIMIT, SUBJECT_LIMIT = 8192, 256
+# Tokens that need not be verified again; some megabytes at most.
+REMEMBERED = 1024
 OPERATOR = "operator"
 SCHEME = "bearer"
 KEY_UNKNOWN = "token_key_unknown"
@@ -108,13 +110,23 @@ class OneKey:
         return self.key
 
 
+class _Verified(NamedTuple):
+    key_id: str | None
+    key: Key
+    identity: Identity
+
+
 class Verifier:
-    """Says whom a token names; `now` tells seconds since 1970."""
+    """Says whom a token names; `now` tells seconds since 1970.
+
+    A token that was verified is not verified again, as long as it is valid and its key is still the one of that name.
+    """
 
     def __init__(self, settings: AuthSettings, keys: Keys, now: Callable[[], float]) -> None:
         self._settings = settings
         self._keys = keys
         self._now = now
+        self._verified: dict[str, _Verified] = {}
 
     async def identify(self, authorization: Sequence[str]) -> Identity:
         """Return whom the values of a request's Authorization fields name; raises EdgeError (401, or 503)."""
@@ -123,18 +135,32 @@ class Verifier:
     def identify_at_hand(self, authorization: Sequence[str]) -> Identity:
         """Return the same without waiting: a key that would have to be looked up is not known (401)."""
         token = _token(authorization)
-        return self._verify(token, self._keys.at_hand(_key_id(token)))
+        key_id = self._key_id(token)
+        return self._identity(token, key_id, self._keys.at_hand(key_id))
 
     async def verify(self, token: str) -> Identity:
         """Return whom a token names; raises EdgeError (401, or 503 where keys cannot be had)."""
-        return self._verify(token, await self._keys.find(_key_id(token)))
+        key_id = self._key_id(token)
+        return self._identity(token, key_id, await self._keys.find(key_id))
 
-    def _verify(self, token: str, key: Key | None) -> Identity:
+    def _key_id(self, token: str) -> str | None:
+        known = self._verified.get(token)
+        return _key_id(token) if known is None else known.key_id
+
+    def _identity(self, token: str, key_id: str | None, key: Key | None) -> Identity:
+        known = self._verified.get(token)
+        if known is not None and known.key is key and self._now() < known.identity.expires_at:
+            return known.identity
+        self._verified.pop(token, None)
         if key is None:
             raise refused(KEY_UNKNOWN, "The token was signed with a key that is not known.")
         claims = self._claims(token, key)
         self._check_time(claims)
-        return _identity(claims)
+        identity = _identity(claims)
+        if len(self._verified) >= REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = _Verified(key_id, key, identity)
+        return identity
 
     def _claims(self, token: str, key: Key) -> Mapping[str, object]:
         settings = self._settings

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sovren_edge.auth import tokens
 from sovren_edge.auth.tokens import AuthSettings, Identity, OneKey, Verifier, make_token
 from sovren_edge.errors import EdgeError
 from sovren_edge.secret import SecretSource
@@ -191,3 +192,42 @@ def test_published_keys_are_read_safely() -> None:
         AuthSettings(algorithm="ES256", jwks_url="http://id.example/keys")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="RS256 or ES256"):
         AuthSettings(jwks_url="https://id.example/keys")  # type: ignore[arg-type]
+
+
+async def test_a_token_is_verified_once_and_never_outlives_itself_or_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remembered are so many; a key that was exchanged is no longer believed, whatever it signed."""
+    decoded: list[object] = []
+    decode = jwt.decode
+    monkeypatch.setattr(jwt, "decode", lambda *given, **more: decoded.append(given[0]) or decode(*given, **more))
+    monkeypatch.setattr(tokens, "REMEMBERED", 2)
+    now = [NOON]
+    key = [SECRET]
+
+    class Keys:
+        async def find(self, kid: str | None) -> str | None:
+            del kid
+            return key[0]
+
+        def at_hand(self, kid: str | None) -> str | None:
+            del kid
+            return key[0]
+
+    known = Verifier(settings(), Keys(), lambda: now[0])
+    first, second, third = (
+        make_token(settings(), subject=name, scope="", ttl_s=60, now=NOON) for name in ("ann", "bob", "cid")
+    )
+    for _ in range(3):
+        assert (await known.verify(first)).subject == "ann"
+        assert known.identify_at_hand([f"Bearer {first}"]).subject == "ann"
+    assert decoded == [first]
+    for token in (second, third, first):
+        await known.verify(token)
+    assert decoded == [first, second, third, first]
+    now[0] += 60
+    with pytest.raises(EdgeError, match="expired"):
+        await known.verify(first)
+    now[0] = NOON
+    assert (await known.verify(third)).subject == "cid"
+    key[0] = SECRET.upper()
+    with pytest.raises(EdgeError, match="signature"):
+        await known.verify(third)
