@@ -17,6 +17,7 @@ from sovren_edge.gateway.ledger.frames import JournalError
 from sovren_edge.gateway.ledger.journal import Journal
 from sovren_edge.gateway.ledger.rows import Row, encode, group
 from sovren_edge.store.database import Database
+from sovren_edge.store.steady import Steady, open_steady
 
 # PostgreSQL must acknowledge a group within this.
 ACKNOWLEDGED_S = 0.25
@@ -24,24 +25,27 @@ ACKNOWLEDGED_S = 0.25
 GROUP_MOST, REPLAYED_MOST = 500, 1000
 RETRY_S = 1.0
 
-_REQUESTS = """
-INSERT INTO api_requests
-SELECT * FROM jsonb_populate_recordset(NULL::api_requests, $1::jsonb)
-ON CONFLICT (created_at, request_id) DO UPDATE SET
-    settled_at = excluded.settled_at, owner = excluded.owner, decision = excluded.decision, reason = excluded.reason,
-    would_deny = excluded.would_deny, grant_charged = excluded.grant_charged,
-    granted_us = excluded.granted_us, clock = excluded.clock,
-    idempotent_replay = excluded.idempotent_replay, attempts = excluded.attempts, resolved_ip = excluded.resolved_ip,
-    status = excluded.status, upstream_status = excluded.upstream_status, dns_ms = excluded.dns_ms,
-    connect_ms = excluded.connect_ms, ttfb_ms = excluded.ttfb_ms, total_ms = excluded.total_ms,
-    bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out
-WHERE (api_requests.settled_at IS NULL AND (excluded.settled_at IS NOT NULL
-    OR excluded.attempts > api_requests.attempts))
-OR (api_requests.decision = 'unknown' AND excluded.decision = 'settled')
-"""
-_COSTS = """
-INSERT INTO api_costs SELECT * FROM jsonb_populate_recordset(NULL::api_costs, $1::jsonb)
-ON CONFLICT (request_id) DO NOTHING
+# One statement is one transaction, and one round trip.
+_WRITE = """
+WITH requests AS (
+    INSERT INTO api_requests
+    SELECT * FROM jsonb_populate_recordset(NULL::api_requests, $1::jsonb)
+    ON CONFLICT (created_at, request_id) DO UPDATE SET
+        settled_at = excluded.settled_at, owner = excluded.owner, decision = excluded.decision,
+        reason = excluded.reason, would_deny = excluded.would_deny, grant_charged = excluded.grant_charged,
+        granted_us = excluded.granted_us, clock = excluded.clock, idempotent_replay = excluded.idempotent_replay,
+        attempts = excluded.attempts, resolved_ip = excluded.resolved_ip, status = excluded.status,
+        upstream_status = excluded.upstream_status, dns_ms = excluded.dns_ms, connect_ms = excluded.connect_ms,
+        ttfb_ms = excluded.ttfb_ms, total_ms = excluded.total_ms,
+        bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out
+    WHERE (api_requests.settled_at IS NULL AND (excluded.settled_at IS NOT NULL
+        OR excluded.attempts > api_requests.attempts))
+    OR (api_requests.decision = 'unknown' AND excluded.decision = 'settled')
+), costs AS (
+    INSERT INTO api_costs SELECT * FROM jsonb_populate_recordset(NULL::api_costs, $2::jsonb)
+    ON CONFLICT (request_id) DO NOTHING
+)
+SELECT 1
 """
 
 
@@ -50,18 +54,16 @@ def unwritable() -> EdgeError:
     return EdgeError(503, "ledger_unavailable", "Requests cannot be recorded at the moment.", retry_after_s=5)
 
 
-async def apply(database: Database, records: Sequence[bytes]) -> None:
+async def apply(on: Database | Steady, records: Sequence[bytes]) -> None:
     """Write records in one transaction; raises EdgeError 503 while the database is away."""
     written = group(records)
-    async with database.transaction() as connection:
-        await connection.execute(_REQUESTS, written.requests)
-        await connection.execute(_COSTS, written.costs)
+    await on.execute(_WRITE, written.requests, written.costs)
 
 
 class Ledger:
     """Writes rows; made by `open_ledger`."""
 
-    def __init__(self, database: Database, journal: Journal, log: FilteringBoundLogger) -> None:
+    def __init__(self, database: Steady, journal: Journal, log: FilteringBoundLogger) -> None:
         self._database = database
         self._journal = journal
         self._log = log
@@ -164,8 +166,8 @@ def _tell(waiting: "Iterable[asyncio.Future[None]]", *, durable: bool) -> None:
 @asynccontextmanager
 async def open_ledger(database: Database, journal: Journal, log: FilteringBoundLogger) -> AsyncIterator[Ledger]:
     """Write rows until the block ends; what stands in the journal already is replayed first."""
-    ledger = Ledger(database, journal, log)
-    async with asyncio.TaskGroup() as tasks:
+    async with open_steady(database.session) as steady, asyncio.TaskGroup() as tasks:
+        ledger = Ledger(steady, journal, log)
         running = [tasks.create_task(ledger.run(tasks)), tasks.create_task(ledger.replay())]
         try:
             yield ledger

@@ -92,7 +92,11 @@ class Proxy:
         if not identity.may_act_for(subscriber):
             raise mismatched()
         await self.subscribers.require(subscriber)
-        self.recording.known(call, subscriber)
+        call.subscriber = subscriber
+        # A flood of the refused is told so at once: its bodies, URLs and keys are not looked at.
+        if (noted := self.sending.grants.noted(subscriber)) is not None:
+            call.quota = noted.quota
+            raise not_granted(noted, self.sending.grants.now_us())
 
     def _order(self, call: Call, url: RawQuery, request: Request) -> Order:
         target = read_aim(url)
@@ -116,10 +120,6 @@ class Proxy:
 
     async def _begin(self, call: Call, order: Order, key: str) -> Response | None:
         """Take the caller's key; return the answer that was given to it before, if there is one."""
-        # Of a flood that comes with keys, nobody looks up any.
-        if (noted := self.sending.grants.noted(call.subscriber)) is not None:
-            call.quota = noted.quota
-            raise not_granted(noted, self.sending.grants.now_us())
         told = await asyncio.to_thread(fingerprint, order.method, order.target.url, call.body)
         begun = await self.idempotency.begin(call.subscriber, call.service, key, told, call.record.row.request_id)
         if isinstance(begun, Begun):

@@ -71,14 +71,9 @@ class Recording:
         )
         return Call(started_s=self.clock.monotonic(), service=service, record=Record(row))
 
-    def known(self, call: Call, subscriber: str) -> None:
-        """Note on whose behalf it is."""
-        call.subscriber = subscriber
-        call.record.row = replace(call.record.row, subscriber_id=subscriber)
-
     def aimed(self, call: Call, target: Target) -> None:
         """Note where it would go."""
-        call.record.row = replace(call.record.row, host=target.host, path=target.path)
+        call.record.row = replace(call.record.row, subscriber_id=call.subscriber, host=target.host, path=target.path)
 
     def ordered(self, call: Call, order: Order) -> None:
         """Note what is to be sent."""
@@ -120,7 +115,12 @@ class Recording:
         self._tell(row, 0 if cost is None else cost.amount_microusd)
 
     def _last_row(self, call: Call) -> RequestRow:
-        call.record.row = replace(call.record.row, bytes_in=len(call.body), idempotent_replay=call.replayed)
+        call.record.row = replace(
+            call.record.row,
+            subscriber_id=call.subscriber,
+            bytes_in=len(call.body),
+            idempotent_replay=call.replayed,
+        )
         decision: Decision = "settled" if call.record.reserved or call.replayed else "refused"
         return call.record.ended(decision, call.status, call.reason, bytes_out=call.bytes_out, now=self.clock.now())
 
