@@ -28,9 +28,15 @@ class _RequestHandler(web.RequestHandler):
     __slots__ = ("_address", "_gone")
 
     def __init__(
-        self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, address: str, gone: Callable[[], None]
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        address: str,
+        gone: Callable[[], None],
+        decompress: bool,
     ) -> None:
-        super().__init__(manager, loop=loop)
+        super().__init__(manager, loop=loop, auto_decompress=decompress)
         self._address = address
         self._gone = gone
 
@@ -67,12 +73,20 @@ def to_response(answer: Answer) -> web.Response:
     return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
 
 
+@dataclass(slots=True)
+class Open:
+    """How many requests are being answered by applications: a stop waits for them."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What stands before an application: who may call, and the listener's own pages."""
+    """What stands before an application: who may call, and the listener's own pages; it counts who is inside."""
 
     pages: OwnPages
     allow: Networks
+    inside: Open
 
     def open(self) -> Callable[..., Awaitable[web.StreamResponse]]:
         """Return the middleware; it comes before all others."""
@@ -85,14 +99,23 @@ class Gate:
             if not self.allow.contains(peer):
                 return to_response(problem_answer(ADDRESS_NOT_ALLOWED))
             page = self.pages.answer(request.method, request.path, peer)
-            return await handler(request) if page is None else to_response(page)
+            if page is not None:
+                return to_response(page)
+            self.inside.count += 1
+            try:
+                return await handler(request)
+            finally:
+                self.inside.count -= 1
 
         return gate
 
 
 @asynccontextmanager
-async def serve_application(app: web.Application, gate: Gate) -> AsyncIterator[Serve]:
-    """Yield what serves a connection, until the block ends; then requests have a second to finish."""
+async def serve_application(app: web.Application, gate: Gate, *, decompress: bool = True) -> AsyncIterator[Serve]:
+    """Yield what serves a connection, until the block ends; then requests have a second to finish.
+
+    `decompress` says whether bodies are read as what they were before they were compressed.
+    """
     app.middlewares.insert(0, gate.open())
     # A caller that leaves ends the work that is done for it.
     runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
@@ -103,7 +126,7 @@ async def serve_application(app: web.Application, gate: Gate) -> AsyncIterator[S
         raise RuntimeError("an application that is set up has a server")
 
     def serve(address: str, gone: Callable[[], None]) -> asyncio.Protocol:
-        return _RequestHandler(manager, loop=loop, address=address, gone=gone)
+        return _RequestHandler(manager, loop=loop, address=address, gone=gone, decompress=decompress)
 
     try:
         yield serve

@@ -20,6 +20,10 @@ def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
     for listener in sketch.opened:
         yield from _authless_faults(listener)
         yield from _authentication_faults(listener, bind)
+    gateways = [listener for listener in sketch.opened if listener.kind == "gateway"]
+    if len(gateways) > 1 and not sketch.redis:
+        hint = f"{gateways[1].path} shares one limit with {gateways[0].path}"
+        yield Fault("gateway.redis", "nothing", REFERENCE, hint)
 
 
 def _node_faults(sketch: Sketch, listener: ListenerSketch) -> Iterator[Fault]:

@@ -56,6 +56,7 @@ class Sketch:
     bind: str
     database: bool
     tokens: bool
+    redis: bool
     pools: Mapping[str, PoolSketch]
     listeners: tuple[ListenerSketch, ...]
 
@@ -76,6 +77,7 @@ def draw(raw: Table) -> Sketch:
         bind=_text(_table(raw, "edge"), "bind") or EdgeSettings().bind,
         database="url" in _table(raw, "database"),
         tokens=not _table(raw, "auth").keys().isdisjoint({"key", "jwks_url"}),
+        redis="redis" in _table(raw, "gateway"),
         pools={name: _pool(name, pool) for name, pool in _tables(raw, "pools")},
         listeners=tuple(_listener(name, listener) for name, listener in _tables(raw, "listeners")),
     )

@@ -30,6 +30,10 @@ class Counts:
         """Count a request that has come."""
         self._inflight += 1
 
+    def turned_away(self, service: str, reason: str) -> None:
+        """Count a request that was not looked at."""
+        self._ended[service, "refused", reason] += 1
+
     def ended(self, service: str, decision: str, reason: str) -> None:
         """Count a request that has ended."""
         self._inflight -= 1

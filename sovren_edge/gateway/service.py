@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
@@ -67,6 +68,8 @@ class Gateway(Handler):
         "/deliberations": MOVED.format("Deliberations"),
     }
     body_limit: ClassVar[int] = MOST_BYTES
+    # Bodies go on as they come.
+    decompress: ClassVar[bool] = False
 
     settings: GatewaySettings
     state_dir: Path
@@ -91,9 +94,9 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
     egress = await enter(_way_out(settings))
     sealer = make_sealer(settings.credential_keys)
     credentials = await enter(open_credentials(database, egress, sealer, log))
-    idempotency = await enter(open_idempotency(database, sealer, owner))
+    idempotency = await enter(open_idempotency(database, sealer, owner, log))
     budgets = await enter(open_budgets(settings.budgets, database, clock.now, log))
-    tasks = await enter(open_tasks())
+    tasks = await enter(open_tasks(log))
     subscribers = Subscribers(database, tasks.spawn, clock.monotonic)
     means = Means(settings, database, owners, adoption, subscribers, tasks, edge)
     grants = await (_local_grants(means) if settings.redis is None else enter(_shared_grants(means, settings.redis)))
@@ -117,13 +120,13 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
         counts=Counts(edge.metrics), log=log,
     )  # fmt: skip
     stack.push_async_callback(_flush_all, recording)
-    tasks.keep(_flush(recording))
-    tasks.keep(_sweep(recording.refusals))
-    tasks.keep(keep(database, timedelta(days=settings.retention_days), clock.now, log))
-    tasks.keep(_add_founder(subscribers, settings.founder_hourly_limit))
-    tasks.keep(adoption.adopt_now_and_then(ADOPT_S))
+    tasks.keep(partial(_flush, recording))
+    tasks.keep(partial(_sweep, recording.refusals))
+    tasks.keep(partial(keep, database, timedelta(days=settings.retention_days), clock.now, log))
+    tasks.keep(partial(_add_founder, subscribers, settings.founder_hourly_limit))
+    tasks.keep(partial(adoption.adopt_now_and_then, ADOPT_S))
     # Requests end before anything that they need.
-    finishing = await enter(open_tasks())
+    finishing = await enter(open_tasks(log))
     proxy = Proxy(
         edge=edge, settings=settings, subscribers=subscribers, credentials=credentials, idempotency=idempotency,
         bodies=Bodies(), sending=sending, recording=recording, spawn=finishing.spawn,
@@ -153,10 +156,13 @@ async def _local_grants(means: Means) -> Grants:
     limiter = Limiter(means.settings.hourly_limit, HOUR_US, means.subscribers.limits)
     means.edge.depends("limiter", lambda: limiter.seeded)
     show_limiter(means.edge.metrics, limiter)
-    means.tasks.keep(_sweep(limiter))
+    means.tasks.keep(partial(_sweep, limiter))
     clock = boot_clock()
-    seeding = seed_local(limiter, means.database, means.adoption.adopt, window_us=HOUR_US, clock=clock, now_us=boot_us)
-    means.tasks.keep(seeding)
+    means.tasks.keep(
+        partial(
+            seed_local, limiter, means.database, means.adoption.adopt, window_us=HOUR_US, clock=clock, now_us=boot_us
+        )
+    )
     return LocalGrants(limiter, boot_us, clock)
 
 

@@ -30,6 +30,7 @@ class Handler(BaseModel, ABC):
     needs_database: ClassVar[bool] = True
     moved: ClassVar[Mapping[str, str]] = {}
     body_limit: ClassVar[int] = 1 << 20
+    decompress: ClassVar[bool] = True
 
     @abstractmethod
     def open(self, edge: Edge) -> AbstractAsyncContextManager[Routes]:

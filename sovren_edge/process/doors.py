@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.acceptor import Acceptor, Entrance, Serve, accepting
-from sovren_edge.application import Gate, serve_application
+from sovren_edge.application import Gate, Open, serve_application
 from sovren_edge.auth.networks import Networks
 from sovren_edge.config.model import Config
 from sovren_edge.config.resolved import PlannedListener
@@ -57,6 +57,7 @@ class Shared:
     speaking: Speaking
     sources: list[Source] = field(default_factory=list)
     acceptors: list[Acceptor] = field(default_factory=list)
+    open_requests: Open = field(default_factory=Open)
 
 
 def open_door(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AbstractAsyncContextManager[None]:
@@ -213,7 +214,11 @@ async def _open_handler(
             observe=_observer(listener.name, stats, shared),
         )
         async with (
-            serve_application(app, Gate(pages, Networks(listener.settings.allow))) as serve,
+            serve_application(
+                app,
+                Gate(pages, Networks(listener.settings.allow), shared.open_requests),
+                decompress=type(handler).decompress,
+            ) as serve,
             accepting(_entrance(listener, listening, shared, stats, serve)) as acceptor,
         ):
             shared.acceptors.append(acceptor)

@@ -22,6 +22,7 @@ from pools.pool import Pool
 from pools.probe import open_client, watch
 from pools.tiers import Tiers
 from sovren_edge.acceptor import Acceptor
+from sovren_edge.application import Open
 from sovren_edge.auth.callers import Callers
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
@@ -50,6 +51,7 @@ class Worker:
     acceptors: Sequence[Acceptor]
     certificates: Mapping[str, Certificate]
     keeps: Mapping[str, Keep]
+    inside: Open
 
     async def drain(self, drain_s: float) -> int:
         """Stop accepting, let open requests finish, and cut what is left after `drain_s`; return how many were cut."""
@@ -71,8 +73,8 @@ class Worker:
 
     @property
     def busy(self) -> int:
-        """Requests that are being served on balanced ports."""
-        return sum(downstream.busy for downstream in self.relay.downstreams)
+        """Requests that are being served."""
+        return sum(downstream.busy for downstream in self.relay.downstreams) + self.inside.count
 
 
 @asynccontextmanager
@@ -111,7 +113,7 @@ async def open_worker(
             tasks += [group.create_task(relay.run()), group.create_task(services.watch())]
             tasks.append(group.create_task(watch_certificates(certificates, log)))
             try:
-                yield Worker(relay, pools, shared.acceptors, certificates, shared.speaking.keeps)
+                yield Worker(relay, pools, shared.acceptors, certificates, shared.speaking.keeps, shared.open_requests)
             finally:
                 for task in tasks:
                     task.cancel()

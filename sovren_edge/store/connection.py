@@ -14,9 +14,11 @@ from sovren_edge.errors import EdgeError
 
 APPLICATION_NAME = "sovren-edge"
 _RETRY_AFTER_S = 5
-# A server that ends sessions or statements, that is out of disk or memory, or a standby that takes no writes; and what
-# asyncpg calls an internal error: a query that meets a server's last words in the place of its answer.
+# A server that ends sessions, statements or one of two transactions in each other's way, that is out of disk or memory,
+# or a standby that takes no writes; and what asyncpg calls an internal error: a query that meets a server's last words
+# in the place of its answer.
 _UNABLE = (
+    asyncpg.TransactionRollbackError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,

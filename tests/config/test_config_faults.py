@@ -126,6 +126,31 @@ listeners.three.handler: "executive" | an installed handler \
 """
 
 
+TWO_GATEWAYS = """
+[database]
+url = "env:DATABASE"
+
+[auth]
+key = "env:KEY"
+
+[listeners.one]
+kind = "gateway"
+port = 8300
+
+[listeners.two]
+kind = "gateway"
+port = 8301
+"""
+
+
+def test_two_gateways_share_one_limit(judge: Judge) -> None:
+    """Each with a memory of its own would grant a hundred."""
+    secrets = {"DATABASE": "postgresql://localhost/x", "KEY": "x" * 32}
+    faults = judge(TWO_GATEWAYS, environ=secrets)
+    told = "gateway.redis: nothing | a secret, as in env:NAME or file:PATH | "
+    assert [_line(fault) for fault in faults.values()] == [f"{told}listeners.two shares one limit with listeners.one"]
+
+
 def _line(fault: Fault) -> str:
     return f"{fault.path}: {fault.found} | {fault.expected} | {fault.hint}".rstrip()
 

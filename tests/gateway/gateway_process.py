@@ -54,7 +54,9 @@ async def _serve(life: Life, told: Connection) -> None:
             app = build_application(
                 routes, title="", version="0", log=edge.log, observe=lambda *_: None, body_limit=Gateway.body_limit
             )
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+            runner = web.AppRunner(
+                app, handler_cancellation=True, shutdown_timeout=1.0, auto_decompress=Gateway.decompress
+            )
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             while not all(ready() for ready in edge.checks.values()):  # noqa: ASYNC110 - checks are asked

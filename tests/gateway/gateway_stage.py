@@ -213,7 +213,9 @@ async def open_front(
                 moved=Gateway.moved,
                 body_limit=Gateway.body_limit,
             )
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+            runner = web.AppRunner(
+                app, handler_cancellation=True, shutdown_timeout=1.0, auto_decompress=Gateway.decompress
+            )
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()

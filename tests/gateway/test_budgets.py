@@ -14,7 +14,6 @@ from harness import eventually
 from structlog.testing import capture_logs
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.gateway.ledger.rows import costs_of, encode
 from sovren_edge.gateway.money import budgets as budgets_module
 from sovren_edge.gateway.money.budgets import Budgets, Hold, open_budgets
 from sovren_edge.gateway.settings import BudgetSettings
@@ -23,7 +22,7 @@ from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.history import History
 from sovren_edge.store.migrations import migrate
 from sovren_edge.store.settings import DatabaseSettings
-from tests.gateway.books import NOON, make_cost, make_row, write
+from tests.gateway.books import NOON, make_cost, write
 
 SETTINGS = DatabaseSettings()
 GATEWAY = [History("gateway", "sovren_edge.gateway.migrations")]
@@ -185,16 +184,6 @@ async def _unavailable(budgets: Budgets, subscriber: str) -> str:
     with pytest.raises(EdgeError) as error:
         await budgets.hold(subscriber, 0)
     return error.value.problem.reason
-
-
-async def test_what_stands_in_the_journal_counts(database: Database, opened: Open) -> None:
-    """Whether or not some of it has reached PostgreSQL already."""
-    costs = [make_cost(400), make_cost(300), make_cost(5000, subscriber_id="bob")]
-    await write(database, costs[0])
-    async with opened(HARD, database) as budgets:
-        budgets.seed(costs_of([encode(make_row()), *map(encode, costs)]))
-        assert await spent(budgets) == 700
-        assert (await refused(budgets, 301))[0] == "budget_exhausted"
 
 
 async def test_whoever_is_quiet_is_forgotten(database: Database, opened: Open, clock: SimpleNamespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 
 from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.credentials.sealing import Sealer
@@ -311,7 +312,7 @@ async def test_what_its_caller_did_not_wait_for_is_written(
     """Now and then, and at the end of a process at the latest."""
     if when == "meanwhile":
         monkeypatch.setattr("sovren_edge.gateway.ledger.idempotency.SETTLE_S", 0.01)
-    async with open_idempotency(database, SEALER, "one") as keys:
+    async with open_idempotency(database, SEALER, "one", structlog.get_logger()) as keys:
         begun = await begin(keys)
         async with locked(database):
             await cancelled_while_waiting(database, complete(keys, begun))

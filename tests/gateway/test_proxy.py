@@ -1,6 +1,7 @@
 """Requests through the whole gateway: what leaves, what comes back, what is recorded of it."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import trustme
 from harness import eventually
 
-from tests.gateway.gateway_stage import Front, open_front, saying, sized, token
+from tests.gateway.gateway_stage import POLL_S, Front, open_front, saying, sized, token
 from tests.gateway.tls_upstream import HOST, OTHER, Call, answer_ok
 
 
@@ -285,3 +286,99 @@ async def test_a_caller_that_has_all_and_leaves_at_once_was_served(front: Front)
     assert [(row["status"], row["reason"]) for row in rows] == [(200, "")] * 4
     await eventually(lambda: len(front.statuses) == 4)
     assert front.statuses == [200] * 4
+
+
+async def test_a_body_goes_on_as_it_is(front: Front) -> None:
+    """Also one that is compressed: it is nobody's business what is in it."""
+    bodies: list[bytes] = []
+
+    async def script(call: Call) -> None:
+        bodies.append(await call.body())
+        await answer_ok(call)
+
+    front.upstream.script = script
+    packed = gzip.compress(b"a body that says the same again and again, again and again")
+    assert (await front.call(body=packed, Content_Encoding="gzip")).status == 200
+    assert bodies == [packed]
+    (row,) = await front.rows()
+    assert row["bytes_in"] == len(packed)
+
+
+async def test_a_caller_that_does_not_read_holds_nothing_for_long(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is broken off when the request's time is over, and its grant and its place are free."""
+    monkeypatch.setattr("sovren_edge.gateway.proxy.sending.TOTAL_S", 0.5)
+    front.upstream.script = saying(sized("200 OK", b"x" * (40 << 20)))
+    port = int(front.base.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    path = f"/proxy/founder/example?url=https://{HOST}/"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 0\r\n\r\n"
+    writer.write(head.encode())
+    await reader.readuntil(b"\r\n\r\n")
+    await eventually(lambda: "egress" in front.events, timeout_s=20)
+    (row,) = await front.rows()
+    assert (row["status"], row["reason"], row["grant_charged"]) == (200, "caller_too_slow", True)
+    writer.transport.abort()
+
+
+async def test_a_caller_that_leaves_between_two_attempts_pays_for_one(front: Front) -> None:
+    """The next one's grant has sent nothing."""
+    front.upstream.script = saying(sized("503 Busy", b"no", "Retry-After: 20"))
+    asking = asyncio.ensure_future(front.call(X_Upstream_Method="GET", X_Gateway_Retry="1"))
+    await eventually(lambda: front.upstream.calls)
+    while await used(front) < 2:  # noqa: ASYNC110 - a grant has no event
+        await asyncio.sleep(POLL_S)
+    asking.cancel()
+    await eventually(lambda: "egress" in front.events)
+    (row,) = await front.rows()
+    assert (row["attempts"], row["reason"], [one is None for one in row["granted_us"]]) == (
+        2, "caller_left", [False, True],
+    )  # fmt: skip
+    assert len(front.upstream.calls) == 1
+
+
+async def used(front: Front) -> int:
+    """Return how much of the hour is used."""
+    quota = (await front.ask("GET", "/usage/founder")).json["quota"]
+    assert isinstance(quota, dict)
+    return int(quota["used"])
+
+
+def inside(front: Front) -> float:
+    """Return how many requests have come and are not recorded as ended."""
+    return front.edge.metrics.registry.get_sample_value("gateway_requests_inflight") or 0.0
+
+
+async def test_callers_that_leave_early_are_counted_and_not_written_one_by_one(front: Front) -> None:
+    """A head and nothing more costs no row."""
+    port = int(front.base.rpartition(":")[2])
+    for _ in range(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        path = f"/proxy/founder/example?url=https://{HOST}/"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 9\r\n\r\n"
+        writer.write(head.encode())
+        await eventually(lambda: inside(front) > 0)
+        writer.transport.abort()
+    await eventually(lambda: len(front.statuses) == 5)
+    assert not await front.rows()
+
+
+async def test_bodies_of_one_subscriber_do_not_take_all_the_room(front: Front) -> None:
+    """Ten at once, as requests may be in flight; others find room."""
+    port = int(front.base.rpartition(":")[2])
+    writers = []
+    for _ in range(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        path = f"/proxy/founder/example?url=https://{HOST}/"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 9\r\n\r\n"
+        writer.write(head.encode() + b"x")
+        writers.append(writer)
+    reasons = set()
+    while "too_many_in_flight" not in reasons:
+        told = await front.call(body=b"y")
+        reasons.add(told.json.get("reason") if told.status != 200 else "")
+        assert len(reasons) < 3
+        await asyncio.sleep(0.01)
+    for writer in writers:
+        writer.transport.abort()

@@ -4,13 +4,14 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trustme
 from harness import eventually
 
+from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.migrations import HISTORY
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.migrations import migrate
@@ -114,6 +115,41 @@ async def test_a_sync_that_fails_refuses_and_dials_nobody(
         assert (told.status, told.headers["X-RateLimit-Remaining"]) == (503, "3")
         assert not front.upstream.calls
         assert "journal_closed" in front.events
+
+
+async def test_a_last_row_that_cannot_be_written_is_written_later(
+    authority: trustme.CA, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that was dialled before the disk failed is settled when PostgreSQL is back, with its cost.
+
+    The journal takes no more, so only PostgreSQL is relied on from then on.
+    """
+    monkeypatch.setattr("sovren_edge.gateway.service.FLUSH_S", 0.05)
+
+    async def script(call: Call) -> None:
+        monkeypatch.setattr(os, "fdatasync", failing)
+        await answer_ok(call)
+
+    def failing(_file: int) -> None:
+        raise OSError(errno.EIO, "the disk failed")
+
+    async with gateway(authority, server, hourly_limit=5) as front:
+        front.upstream.script = script
+        assert (await front.call(f"https://{HOST}/last")).status == 200
+        await eventually(lambda: "journal_closed" in front.events)
+        async with run_postgres(server, PORT):
+            async with asyncio.timeout(20):
+                while not await settled(front):  # noqa: ASYNC110 - PostgreSQL's
+                    await asyncio.sleep(0.05)
+            assert (await front.call()).status == 200
+
+
+async def settled(front: Front) -> bool:
+    """Whether PostgreSQL, which may not be there yet, has the last row and its cost."""
+    both = "SELECT true FROM api_requests JOIN api_costs USING (request_id) WHERE path = '/last' AND status = 200"
+    with suppress(EdgeError):
+        return bool(await front.database.fetchval(both))
+    return False
 
 
 async def test_a_full_journal_refuses_and_dials_nobody(authority: trustme.CA, server: Path) -> None:

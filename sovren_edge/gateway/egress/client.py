@@ -77,23 +77,28 @@ class Egress:
         *,
         length: int | None = None,
         attempt: Attempt | None = None,
+        total_s: float | None = None,
     ) -> AsyncIterator[Answer]:
         """Send a request, with these fields and no others but Host, framing and, if missing, User-Agent.
 
-        `length` is the size of a body that is not at hand as bytes; without it, it is sent in chunks. Whatever happens,
-        also when the caller is cancelled, `attempt` tells what came of it. Raises EgressError, or what `body` raises.
+        `total_s` bounds all of it. `length` is the size of a body that is not at hand as bytes; without it, it is sent
+        in chunks. Whatever happens, also when the caller is cancelled, `attempt` tells what came of it. Raises
+        EgressError, or what `body` raises.
         """
         if forbidden := next((name for name, _ in fields if name.lower() in FRAMING), None):
             raise ValueError(f"the field {forbidden} is not the caller's to give")
         dial = Dial(target.host, attempt or Attempt())
-        response = await self._answer_to(dial, target, method, _with_user_agent(fields), _Body.of(body, length, dial))
+        made = _Body.of(body, length, dial)
+        response = await self._answer_to(
+            dial, target, method, _with_user_agent(fields), made, total_s=total_s or TOTAL_S
+        )
         try:
             yield _answer(response, dial)
         finally:
             await _leave(response)
 
     async def _answer_to(
-        self, dial: Dial, target: Target, method: str, fields: Sequence[Field], body: "_Body | None"
+        self, dial: Dial, target: Target, method: str, fields: Sequence[Field], body: "_Body | None", *, total_s: float
     ) -> ClientResponse:
         async def once(request: ClientRequest, connect_and_send: ClientHandlerType) -> ClientResponse:
             return await _once(request, connect_and_send, dial, fields)
@@ -109,7 +114,7 @@ class Egress:
                     headers=framing,
                     allow_redirects=False,
                     middlewares=(once,),
-                    timeout=ClientTimeout(total=TOTAL_S, sock_read=IDLE_S),
+                    timeout=ClientTimeout(total=total_s, sock_read=IDLE_S),
                 )
         finally:
             DIAL.reset(token)

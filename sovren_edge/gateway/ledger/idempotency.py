@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+from structlog.typing import FilteringBoundLogger
+
 from sovren_edge.errors import EdgeError, Side
 from sovren_edge.gateway.credentials.sealing import Sealer, SealError
 from sovren_edge.gateway.egress.fields import Field
 from sovren_edge.gateway.ledger.replays import LONGEST_BODY, Kept, Replay, decode, encode
+from sovren_edge.gateway.tasks import lasting
 from sovren_edge.store.connection import Connection, Row
 from sovren_edge.store.database import Database
 
@@ -206,11 +209,13 @@ async def settle_dead(on: Database | Connection, owner: str) -> None:
 
 
 @asynccontextmanager
-async def open_idempotency(database: Database, sealer: Sealer | None, owner: str) -> AsyncIterator[Idempotency]:
+async def open_idempotency(
+    database: Database, sealer: Sealer | None, owner: str, log: FilteringBoundLogger
+) -> AsyncIterator[Idempotency]:
     """Keep keys until the block ends."""
     idempotency = Idempotency(database, sealer, owner)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(idempotency.run())
+        running = tasks.create_task(lasting(idempotency.run, log))
         try:
             yield idempotency
         finally:

@@ -16,6 +16,7 @@ from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.ledger.frames import JournalError
 from sovren_edge.gateway.ledger.journal import Journal
 from sovren_edge.gateway.ledger.rows import Row, encode, group
+from sovren_edge.gateway.tasks import lasting
 from sovren_edge.store.database import Database
 from sovren_edge.store.steady import Steady, open_steady
 
@@ -120,6 +121,9 @@ class Ledger:
             await apply(self._database, records)
         except EdgeError:
             return False
+        except Exception:  # noqa: BLE001 - whatever PostgreSQL has against them, the journal keeps them
+            self._log.exception("ledger_refused", records=len(records))
+            return False
         return True
 
     async def replay(self) -> None:
@@ -141,8 +145,8 @@ class Ledger:
             try:
                 await asyncio.to_thread(self._journal.reset)
             except JournalError as error:
+                # All of it is in PostgreSQL, which is enough as long as that is there; the file takes no more.
                 self._log.error("journal_closed", why=str(error))
-                return False
             self.journaling = False
         return True
 
@@ -168,7 +172,7 @@ async def open_ledger(database: Database, journal: Journal, log: FilteringBoundL
     """Write rows until the block ends; what stands in the journal already is replayed first."""
     async with open_steady(database.session) as steady, asyncio.TaskGroup() as tasks:
         ledger = Ledger(steady, journal, log)
-        running = [tasks.create_task(ledger.run(tasks)), tasks.create_task(ledger.replay())]
+        running = [tasks.create_task(ledger.run(tasks)), tasks.create_task(lasting(ledger.replay, log))]
         try:
             yield ledger
         finally:

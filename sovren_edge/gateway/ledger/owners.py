@@ -21,6 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.clocks import boot_us
 from sovren_edge.gateway.ledger.idempotency import settle_dead
+from sovren_edge.gateway.tasks import lasting
 from sovren_edge.store.connection import Connection
 from sovren_edge.store.database import Database
 
@@ -164,7 +165,7 @@ async def open_owners(
     """
     owners = Owners(database, name, clean, log)
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(owners.live()), tasks.create_task(owners.settle_now_and_then())]
+        running = [tasks.create_task(lasting(job, log)) for job in (owners.live, owners.settle_now_and_then)]
         try:
             yield owners
         finally:

@@ -4,7 +4,7 @@ A record is a row as JSON: the journal keeps it as it is, and PostgreSQL reads i
 an older one after a newer one, changes nothing. Must not know databases or files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -100,15 +100,6 @@ def group(records: Iterable[bytes]) -> Group:
         elif _is_newer(row, requests.get(row["request_id"])):
             requests[row["request_id"]] = row
     return Group(orjson.dumps(list(requests.values())).decode(), orjson.dumps(costs).decode())
-
-
-def costs_of(records: Iterable[bytes]) -> Iterator[CostRow]:
-    """Yield the costs among records."""
-    for record in records:
-        if record[:1] == _COST:
-            row = orjson.loads(record[1:])
-            row |= {"request_id": UUID(row["request_id"]), "created_at": datetime.fromisoformat(row["created_at"])}
-            yield CostRow(**row)
 
 
 def _is_newer(row: Written, other: Written | None) -> bool:

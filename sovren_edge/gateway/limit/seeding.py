@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sovren_edge.errors import EdgeError
+from sovren_edge.gateway.ledger.frames import JournalError
 from sovren_edge.gateway.limit.limiter import Limiter
 from sovren_edge.store.connection import Row
 from sovren_edge.store.database import Database
@@ -98,7 +99,7 @@ async def seed_local(
     # The same for each try: a grant that is told twice must have one time.
     present = Present(clock, now_us(), datetime.now(UTC))
     while now_us() < present.now_us + window_us:
-        with suppress(EdgeError):
+        with suppress(EdgeError, JournalError):
             if await adopt():
                 async for seeds in read_seeds(database, present, window_us):
                     for seed in seeds:

@@ -128,15 +128,17 @@ class SharedGrants:
         self._open.add(key)
         self._owed.pop(key, None)
         try:
-            word, quota, at_us = await self._ask(subscriber, grant_id, at_us)
+            word, quota, granted_us = await self._ask(subscriber, grant_id, at_us)
         except BaseException:
             if not at_us:
                 # Granted or not: nobody will send it, nor end it.
                 self._end(subscriber, grant_id, refund=True)
             raise
         if quota is not None and word == "granted":
-            return Granted(at_us, quota)
-        self._open.discard(key)
+            return Granted(granted_us, quota)
+        if not at_us:
+            # One that was granted before stays to be ended: a Redis that is being seeded may have it from its row.
+            self._open.discard(key)
         return NotSeeded() if quota is None else self._refused(subscriber, word, quota)
 
     async def _ask(self, subscriber: str, grant_id: str, at_us: int) -> tuple[str, Quota | None, int]:

@@ -10,7 +10,7 @@ Must not know requests, grants or how costs are reckoned and written.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ from sovren_edge.errors import EdgeError, Side
 from sovren_edge.gateway.ledger.rows import CostRow
 from sovren_edge.gateway.money.accounts import THRESHOLDS, Account, Span
 from sovren_edge.gateway.settings import BudgetSettings
+from sovren_edge.gateway.tasks import lasting
 from sovren_edge.store.database import Database
 
 # Everybody's budget who has none of its own.
@@ -87,11 +88,6 @@ class Budgets:
         self._alerts: list[_Alert] = []
         self._wake = asyncio.Event()
         self.told = dict.fromkeys(THRESHOLDS, 0)
-
-    def seed(self, costs: Iterable[CostRow]) -> None:
-        """Count costs that PostgreSQL may not have yet: those of the journal, before the first request is served."""
-        for cost in costs:
-            self._spend(cost.subscriber_id, cost)
 
     async def hold(self, subscriber: str, expected_microusd: int) -> Hold | None:
         """Set aside what a request is expected to cost, None if there is no budget.
@@ -275,7 +271,7 @@ async def open_budgets(
     """Know budgets until the block ends."""
     budgets = Budgets(settings, database, now, log)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(budgets.run())
+        running = tasks.create_task(lasting(budgets.run, log))
         try:
             yield budgets
         finally:

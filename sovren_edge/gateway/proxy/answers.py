@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp.web import Response, StreamResponse
 from multidict import CIMultiDict
 
-from sovren_edge.errors import EdgeError, Problem
+from sovren_edge.errors import EdgeError, Problem, Side
 from sovren_edge.gateway.egress.client import Answer
 from sovren_edge.gateway.egress.faults import EgressError
 from sovren_edge.gateway.egress.fields import Field, from_upstream
@@ -27,7 +27,7 @@ BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 class FailedError(EdgeError):
     """A request that ends with an answer of ours; `error` is its word in Proxy-Status."""
 
-    def __init__(self, problem: Problem, error: ProxyError, *, details: str = "") -> None:
+    def __init__(self, problem: Problem, error: ProxyError) -> None:
         super().__init__(
             problem.status,
             problem.reason,
@@ -36,7 +36,6 @@ class FailedError(EdgeError):
             retry_after_s=problem.retry_after_s,
         )
         self.error = error
-        self.details = details
 
 
 def own_answer(failure: EdgeError, request_id: str, quota: Quota | None, now_us: int) -> Response:
@@ -45,7 +44,8 @@ def own_answer(failure: EdgeError, request_id: str, quota: Quota | None, now_us:
     error, details = _told(failure)
     headers = CIMultiDict(problem.headers)
     headers.extend([failed(error, details)])
-    headers[REQUEST_ID] = request_id
+    if request_id:
+        headers[REQUEST_ID] = request_id
     if quota is not None:
         headers.extend(own_limit_fields(quota, now_us))
     return Response(status=problem.status, headers=headers, body=problem.body(request_id))
@@ -73,12 +73,13 @@ def problem_of(error: EgressError) -> Problem:
     """Return what a caller is told of a request that got no answer."""
     prohibited = error.reason is ProxyError.DESTINATION_IP_PROHIBITED
     reason = "ip_prohibited" if prohibited else str(error.reason)
-    return Problem(error.status, reason, f"{without_addresses(error.detail)}.")
+    side = Side.CALLER if prohibited else Side.UPSTREAM
+    return Problem(error.status, reason, f"{without_addresses(error.detail)}.", side)
 
 
 def _told(failure: EdgeError) -> tuple[ProxyError, str]:
     if isinstance(failure, FailedError):
-        return failure.error, failure.details
+        return failure.error, ""
     if failure.problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ProxyError.PROXY_INTERNAL_ERROR, failure.problem.reason
     return ProxyError.HTTP_REQUEST_DENIED, failure.problem.reason

@@ -25,15 +25,15 @@ CALLER_LEFT = 499
 class Call:
     """One request: what is known of it so far, and how it ended.
 
-    `subscriber` is empty until it is known; `status` and `reason` are what the caller was answered, and why if that was
-    not upstream's answer.
+    `begun_s` is when it was whole, by the monotonic clock; `status` and `reason` are what the caller was answered, and
+    why if that was not upstream's answer.
     """
 
-    started_s: float
+    begun_s: float = 0.0
     service: str
-    subscriber: str = ""
+    subscriber: str
     record: Record
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     credential: Credential | None = None
     renewed: bool = False
     repeats: int = 0
@@ -92,6 +92,7 @@ class Call:
 
     @property
     def counted_only(self) -> bool:
-        """Whether it is a refusal of which many are one row: of a limit, of ours for the moment, or of nobody known."""
-        ours = self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        return not self.record.reserved and (ours or not self.subscriber)
+        """Whether it is a refusal of which many are one row: of a limit, of ours for the moment, or not waited for."""
+        ours = self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ours = ours or self.status in {HTTPStatus.TOO_MANY_REQUESTS, CALLER_LEFT}
+        return not self.record.reserved and ours

@@ -1,7 +1,7 @@
 """Owns the order of work of one request through the gateway, from its caller's token to its last row.
 
 authenticate → policy → body → idempotency → grant → row → dial → stream back → settle. Nothing is decided here but what
-comes next. Whatever happens, also when the caller leaves, `_finish` is done once: a grant that sent nothing is given
+comes next. Whatever happens, also when the caller leaves, `_finishing` is done once: a grant that sent nothing is given
 back, the row is settled, the idempotency key is told. Must not know how any of it is kept.
 """
 
@@ -48,11 +48,22 @@ class Proxy:
 
     async def proxy(self, subscriber_id: str, service: str, url: RawQuery, request: Request) -> StreamResponse:
         """Send a request to an external API on behalf of a subscriber, and return its answer as it comes."""
-        call = self.recording.begin(service, request)
+        try:
+            await self._admit(subscriber_id, request)
+        except EdgeError as error:
+            return self.recording.turn_away(service, error)
+        if (noted := self.sending.grants.noted(subscriber_id)) is not None:
+            # A flood of the refused is told so at once: its bodies, URLs and keys are not looked at.
+            refusal = not_granted(noted, self.sending.grants.now_us())
+            return self.recording.turn_away(service, refusal, subscriber_id, noted.quota)
+        call = self.recording.begin(subscriber_id, service, request)
+        return await self._carried(call, url, request)
+
+    async def _carried(self, call: Call, url: RawQuery, request: Request) -> StreamResponse:
         response: StreamResponse | None = None
         try:
             async with AsyncExitStack() as body:
-                response = await self._answer(call, subscriber_id, url, request, body)
+                response = await self._answer(call, url, request, body)
         except EdgeError as error:
             if call.begun:
                 call.failed(error)
@@ -61,6 +72,10 @@ class Proxy:
             call.failed(failure)
             quota = await self._quota(call)
             response = own_answer(failure, call.record.request_id, quota, self.sending.grants.now_us())
+        except Exception as error:
+            if not isinstance(error, ConnectionError):
+                call.failed(EdgeError(500, "internal_error", "The request met an internal fault."))
+            raise
         finally:
             # A caller that leaves cancels this, and what must be done is done all the same.
             finishing = self._finishing(call)
@@ -69,34 +84,26 @@ class Proxy:
             await asyncio.shield(finishing)
         return response
 
-    async def _answer(
-        self, call: Call, subscriber: str, url: RawQuery, request: Request, body: AsyncExitStack
-    ) -> StreamResponse:
-        await self._admit(call, subscriber, request)
+    async def _answer(self, call: Call, url: RawQuery, request: Request, body: AsyncExitStack) -> StreamResponse:
         order = self._order(call, url, request)
         await self._find_credential(call, order)
-        call.body = await body.enter_async_context(self.bodies.take(request))
+        call.body = await body.enter_async_context(self.bodies.take(call.subscriber, request))
         if order.key is not None and (replay := await self._begin(call, order, order.key)):
             return replay
         return await self.sending.send(call, order, request)
 
     async def _quota(self, call: Call) -> Quota | None:
         """Return what a subscriber has used, if that is known; a flood of refusals asks nobody."""
-        if call.quota is None and call.subscriber and not call.counted_only:
+        if call.quota is None and not call.counted_only:
             with suppress(EdgeError):
                 return await self.sending.grants.look(call.subscriber)
         return call.quota
 
-    async def _admit(self, call: Call, subscriber: str, request: Request) -> None:
+    async def _admit(self, subscriber: str, request: Request) -> None:
         identity = await self.edge.authenticate(request)
         if not identity.may_act_for(subscriber):
             raise mismatched()
         await self.subscribers.require(subscriber)
-        call.subscriber = subscriber
-        # A flood of the refused is told so at once: its bodies, URLs and keys are not looked at.
-        if (noted := self.sending.grants.noted(subscriber)) is not None:
-            call.quota = noted.quota
-            raise not_granted(noted, self.sending.grants.now_us())
 
     def _order(self, call: Call, url: RawQuery, request: Request) -> Order:
         target = read_aim(url)
@@ -120,7 +127,7 @@ class Proxy:
 
     async def _begin(self, call: Call, order: Order, key: str) -> Response | None:
         """Take the caller's key; return the answer that was given to it before, if there is one."""
-        told = await asyncio.to_thread(fingerprint, order.method, order.target.url, call.body)
+        told = fingerprint(order.method, order.target.url, call.body)
         begun = await self.idempotency.begin(call.subscriber, call.service, key, told, call.record.row.request_id)
         if isinstance(begun, Begun):
             call.key = begun

@@ -5,21 +5,23 @@ Must not know what decides about requests.
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from aiohttp.web import Request
+from aiohttp.web import Request, Response
 from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError
+from sovren_edge.gateway.clocks import boot_us
 from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.egress.policy import Target
 from sovren_edge.gateway.ledger.ledger import Ledger
-from sovren_edge.gateway.ledger.rows import Decision, RequestRow
-from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.ledger.rows import Decision, RequestRow, Row
+from sovren_edge.gateway.limit.limiter import Limiter, Quota
 from sovren_edge.gateway.money.budgets import Budgets
 from sovren_edge.gateway.money.prices import Prices
+from sovren_edge.gateway.proxy.answers import own_answer
 from sovren_edge.gateway.proxy.call import CALLER_LEFT, Call
 from sovren_edge.gateway.proxy.floods import Flood, Floods
 from sovren_edge.gateway.proxy.order import Order
@@ -30,6 +32,8 @@ from sovren_edge.gateway.proxy.sending import Sending
 from sovren_edge.handler import Clock
 
 MINUTE_S = 60
+# Rows that wait for a ledger that is closed, and how many of them are written together.
+UNSETTLED_MOST, AT_ONCE = 20_000, 500
 # W3C Trace Context: version, trace id, parent id, flags.
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
@@ -50,18 +54,19 @@ class Recording:
     counts: Counts
     log: FilteringBoundLogger
     floods: Floods = field(default_factory=Floods)
+    # Rows that could not be made durable, oldest first.
+    unsettled: list[Row] = field(default_factory=list)
 
-    def begin(self, service: str, request: Request) -> Call:
-        """Return the state of a request that has just come."""
+    def begin(self, subscriber: str, service: str, request: Request) -> Call:
+        """Return the state of a request that has just come on behalf of a subscriber."""
         self.counts.begun()
         now = self.clock.now()
         row = RequestRow(
             request_id=make_request_id(int(now.timestamp() * 1000), secrets.token_bytes(RANDOM_BYTES)),
             created_at=now,
             owner=self.owner,
-            subscriber_id="",
-            # A name that is not configured is whatever a caller wrote.
-            service=service if service in self.services else "",
+            subscriber_id=subscriber,
+            service=self._known(service),
             method="",
             host="",
             path="",
@@ -69,11 +74,23 @@ class Recording:
             clock=self.clock_name,
             trace_id=_trace_id(request),
         )
-        return Call(started_s=self.clock.monotonic(), service=service, record=Record(row))
+        return Call(subscriber=subscriber, service=service, record=Record(row))
+
+    def turn_away(self, service: str, refusal: EdgeError, subscriber: str = "", quota: Quota | None = None) -> Response:
+        """Answer a request that is only counted: of nobody who is known, or of a flood."""
+        problem, known = refusal.problem, self._known(service)
+        minute = int(self.clock.now().timestamp()) // MINUTE_S
+        self.floods.count(Flood(subscriber, known, problem.reason, problem.status, minute))
+        self.counts.turned_away(known, problem.reason)
+        return own_answer(refusal, "", quota, self.sending.grants.now_us())
+
+    def _known(self, service: str) -> str:
+        """Return a service's name; one that is not configured is whatever a caller wrote."""
+        return service if service in self.services else ""
 
     def aimed(self, call: Call, target: Target) -> None:
         """Note where it would go."""
-        call.record.row = replace(call.record.row, subscriber_id=call.subscriber, host=target.host, path=target.path)
+        call.record.row = replace(call.record.row, host=target.host, path=target.path)
 
     def ordered(self, call: Call, order: Order) -> None:
         """Note what is to be sent."""
@@ -84,7 +101,7 @@ class Recording:
         call.failed(error)
         if call.record.reserved or call.counted_only:
             return error
-        now_us = self.sending.grants.now_us()
+        now_us = boot_us()
         decision = self.refusals.grant(call.subscriber, call.record.request_id, now_us)
         self.refusals.settle(call.subscriber, call.record.request_id)
         return refused_too_often(decision, now_us) or error
@@ -105,19 +122,13 @@ class Recording:
         row = self._last_row(call)
         cost = self.prices.cost_of(row)
         self.budgets.settle(call.hold, cost)
-        try:
-            await self.ledger.write(row, *(() if cost is None else (cost,)))
-        except EdgeError as error:
-            self.log.error(  # noqa: TRY400 - the reason says it; there is nothing in its trace
-                "request_not_settled", request_id=call.record.request_id, why=error.problem.reason
-            )
+        await self._write([row] if cost is None else [row, cost])
         await self.sending.tell_key(call)
         self._tell(row, 0 if cost is None else cost.amount_microusd)
 
     def _last_row(self, call: Call) -> RequestRow:
         call.record.row = replace(
             call.record.row,
-            subscriber_id=call.subscriber,
             bytes_in=len(call.body),
             idempotent_replay=call.replayed,
         )
@@ -138,7 +149,7 @@ class Recording:
         )  # fmt: skip
 
     async def flush(self, *, everything: bool = False) -> None:
-        """Write what was counted in the minutes that are over, or all of it; raises EdgeError if it is not durable."""
+        """Write what was counted in the minutes that are over, or all of it, and what could not be written before."""
         minute = None if everything else int(self.clock.now().timestamp()) // MINUTE_S
         taken = self.floods.take(minute)
         rows = [self._flood_row(flood, count) for flood, count in taken.items() if flood.subscriber]
@@ -147,8 +158,22 @@ class Recording:
                 "egress_refused", subscriber=flood.subscriber, service=flood.service, reason=flood.reason,
                 status=flood.status, count=count,
             )  # fmt: skip
+        unsettled, self.unsettled[:] = self.unsettled[:], []
+        for start in range(0, len(unsettled), AT_ONCE):
+            await self._write(unsettled[start : start + AT_ONCE])
         if rows:
+            await self._write(rows)
+
+    async def _write(self, rows: Sequence[Row]) -> None:
+        """Write rows, or keep them until they can be written: the same row again changes nothing."""
+        try:
             await self.ledger.write(*rows)
+        except EdgeError as error:
+            self.unsettled.extend(rows)
+            lost = len(self.unsettled) - UNSETTLED_MOST
+            if lost > 0:
+                self.log.warning("rows_lost", count=lost, why=error.problem.reason)
+                del self.unsettled[:lost]
 
     def _flood_row(self, flood: Flood, count: int) -> RequestRow:
         at = datetime.fromtimestamp(flood.minute * MINUTE_S, UTC)

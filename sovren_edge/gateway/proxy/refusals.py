@@ -23,17 +23,22 @@ def not_granted(decision: Exceeded | Crowded | NotSeeded, now_us: int) -> EdgeEr
         detail = "What was used in the last hour is not known yet."
         return EdgeError(503, "limiter_not_seeded", detail, retry_after_s=5)
     if isinstance(decision, Crowded):
-        return EdgeError(429, CROWD, "Ten requests are in flight already.", side=Side.CALLER, retry_after_s=1)
+        return crowded()
     detail = f"{decision.quota.limit} requests were sent within the last hour."
     pause_s = retry_after_s(decision.quota, now_us)
     return EdgeError(429, LIMIT, detail, side=Side.CALLER, retry_after_s=pause_s)
+
+
+def crowded() -> EdgeError:
+    """Return the error of a subscriber that has as many requests on their way as it may have."""
+    return EdgeError(429, CROWD, "Ten requests are in flight already.", side=Side.CALLER, retry_after_s=1)
 
 
 def refused_too_often(decision: Granted | Exceeded | Crowded | NotSeeded, now_us: int) -> EdgeError | None:
     """Return what is said instead of a refusal's own reason when there were too many within an hour."""
     if not isinstance(decision, Exceeded):
         return None
-    detail = f"{REFUSED_MOST} requests were refused within the last hour; the next is not looked at."
+    detail = f"{REFUSED_MOST} requests were refused within the last hour, and this would have been refused as well."
     return EdgeError(429, REFUSAL_LIMIT, detail, side=Side.CALLER, retry_after_s=retry_after_s(decision.quota, now_us))
 
 

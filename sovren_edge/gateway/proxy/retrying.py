@@ -29,7 +29,7 @@ def asked_s(retry_after: Sequence[str], now: datetime) -> float:
         return float(text[:10])
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     # A date that does not say its zone is in UTC, as all dates of HTTP are.
     at = date if date.tzinfo is not None else date.replace(tzinfo=UTC)

@@ -11,12 +11,13 @@ from http import HTTPStatus
 
 from aiohttp.web import Request, StreamResponse
 
-from sovren_edge.errors import EdgeError
+from sovren_edge.errors import EdgeError, Problem, Side
 from sovren_edge.gateway.credentials.credentials import Credentials
 from sovren_edge.gateway.credentials.store import Purpose
-from sovren_edge.gateway.egress.client import Answer, Egress
+from sovren_edge.gateway.egress.client import TOTAL_S, Answer, Egress
 from sovren_edge.gateway.egress.dial import Attempt
 from sovren_edge.gateway.egress.faults import EgressError
+from sovren_edge.gateway.egress.proxy_status import ProxyError
 from sovren_edge.gateway.ledger.idempotency import Idempotency
 from sovren_edge.gateway.ledger.ledger import Ledger
 from sovren_edge.gateway.limit.grants import Grants
@@ -31,6 +32,7 @@ from sovren_edge.gateway.proxy.retrying import AGAIN, pause_before
 from sovren_edge.handler import Clock
 
 RETRY_AFTER = "retry-after"
+LEAST_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,9 @@ class Sending:
 
     async def send(self, call: Call, order: Order, request: Request) -> StreamResponse:
         """Return upstream's answer, passed on; raises EdgeError: of the limits, of the ledger, or of upstream."""
-        expected = self.prices.expected_microusd(order.service, order.method, order.target.path, order.retries + 1)
+        call.begun_s = self.clock.monotonic()
+        most = 1 + order.retries + (order.safe and call.credential is not None)
+        expected = self.prices.expected_microusd(order.service, order.method, order.target.path, most)
         call.hold = await self.budgets.hold(call.subscriber, expected)
         refusal = await self._grant(call)
         if refusal is not None:
@@ -81,6 +85,8 @@ class Sending:
             await self.grants.refund(call.subscriber, record.open_grant)
             record.refunded()
         record.open_grant = None
+        # The next grant has sent nothing until it has an attempt of its own.
+        call.attempt = None
 
     async def _attempt(self, call: Call, order: Order, request: Request) -> StreamResponse | float:
         """Return an answer that was passed on, or how long to wait before the next attempt, which has its grant."""
@@ -89,7 +95,9 @@ class Sending:
         status: int | None = None
         fields = call.fields(order)
         try:
-            async with self.egress.send(order.target, order.method, fields, call.body, attempt=attempt) as answer:
+            async with self.egress.send(
+                order.target, order.method, fields, call.body, attempt=attempt, total_s=self._left_s(call)
+            ) as answer:
                 status = answer.status
                 if (pause_s := await self._again(call, order, answer)) is not None:
                     return pause_s
@@ -136,7 +144,7 @@ class Sending:
     async def _repeat(self, call: Call, order: Order, retry_after: Sequence[str]) -> float | None:
         if call.repeats >= order.retries:
             return None
-        elapsed_s = self.clock.monotonic() - call.started_s
+        elapsed_s = self.clock.monotonic() - call.begun_s
         pause_s = pause_before(call.repeats + 1, retry_after, elapsed_s, self.clock.now())
         if pause_s is None:
             return None
@@ -146,7 +154,11 @@ class Sending:
     async def _next(self, call: Call, pause_s: float) -> float | None:
         """Return the pause if there is a grant for another attempt."""
         await self.end_grant(call)
-        return pause_s if await self._grant(call) is None else None
+        try:
+            return pause_s if await self._grant(call) is None else None
+        except EdgeError:
+            # Nobody can tell whether there is a grant: the answer that is at hand is better than none.
+            return None
 
     async def _pass_on(self, call: Call, order: Order, answer: Answer, request: Request) -> StreamResponse:
         if call.quota is None:
@@ -154,6 +166,14 @@ class Sending:
         response = forwarded_answer(answer, order.method, call.record.request_id, call.quota, self.grants.now_us())
         call.answered(answer)
         await response.prepare(request)
+        try:
+            async with asyncio.timeout(self._left_s(call)):
+                await self._stream(call, answer, response)
+        except TimeoutError:
+            raise _too_slow() from None
+        return response
+
+    async def _stream(self, call: Call, answer: Answer, response: StreamResponse) -> None:
         held = b""
         async for piece in answer.body():
             call.keep(piece)
@@ -168,7 +188,11 @@ class Sending:
             await self.tell_key(call)
             await response.write(held)
         await response.write_eof()
-        return response
+
+    def _left_s(self, call: Call) -> float:
+        """Return how long a request may last from now on."""
+        # Never nothing: that would mean for ever to the client.
+        return max(TOTAL_S - (self.clock.monotonic() - call.begun_s), LEAST_S)
 
     async def tell_key(self, call: Call) -> None:
         """Say how the request of an idempotency key has ended, if that was not done."""
@@ -182,3 +206,8 @@ class Sending:
             await self.idempotency.unknown(key)
         else:
             await self.idempotency.forget(key)
+
+
+def _too_slow() -> FailedError:
+    detail = f"The answer was not read within {TOTAL_S:.0f} seconds of its request."
+    return FailedError(Problem(504, "caller_too_slow", detail, Side.CALLER), ProxyError.CONNECTION_WRITE_TIMEOUT)
