@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup run test check bench bench-relay bench-speech lock clean
+.PHONY: help setup run test check bench bench-relay bench-speech bench-gateway lock clean
 
 help:
 	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
@@ -46,7 +46,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-relay bench-speech
+bench: bench-relay bench-speech bench-gateway
 
 bench-relay: $(VENV)/.dev
 	$(BIN)/python bench/relay.py $(ARGS)
@@ -58,6 +58,11 @@ bench-speech: $(VENV)/.dev
 	$(BIN)/python bench/speech.py --crowded --load 0.33 $(ARGS)
 	$(BIN)/python bench/speech.py --whole --parts --load 0.75 $(ARGS)
 	$(BIN)/python bench/cases.py $(ARGS)
+
+bench-gateway: $(VENV)/.dev
+	$(BIN)/python bench/gateway.py
+	$(BIN)/python bench/limiter.py
+	$(BIN)/python bench/shared_limiter.py
 
 lock: $(VENV)/.dev
 	$(BIN)/pip-compile -q --generate-hashes --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options --extra local --extra build -o locks/run.txt pyproject.toml
