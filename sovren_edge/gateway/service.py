@@ -29,7 +29,7 @@ from sovren_edge.gateway.ledger.adoption import Adoption
 from sovren_edge.gateway.ledger.frames import JournalError
 from sovren_edge.gateway.ledger.idempotency import open_idempotency
 from sovren_edge.gateway.ledger.journal import FOLDER, SUFFIX, Journal, open_journal
-from sovren_edge.gateway.ledger.ledger import open_ledger
+from sovren_edge.gateway.ledger.ledger import Ledger, open_ledger
 from sovren_edge.gateway.ledger.owners import Owners, open_owners
 from sovren_edge.gateway.ledger.partitions import keep
 from sovren_edge.gateway.limit.grants import Grants, LocalGrants
@@ -84,6 +84,61 @@ class Gateway(Handler):
 async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: AsyncExitStack) -> Routes:
     """Open everything, in the order in which each needs those before it; it ends in the reverse order."""
     enter, log, clock = stack.enter_async_context, edge.log, edge.clock
+    kept = await _open_ledger(settings, folder, edge, stack)
+    tasks = await enter(open_tasks(log))
+    subscribers = Subscribers(kept.database, tasks.spawn, clock.monotonic)
+    means = Means(settings, kept, subscribers, tasks, edge)
+    grants = await (_local_grants(means) if settings.redis is None else enter(_shared_grants(means, settings.redis)))
+    sending = await _open_sending(means, grants, stack)
+    recording = Recording(
+        owner=kept.owner, clock_name=grants.clock, services=settings.services, clock=clock, ledger=kept.ledger,
+        sending=sending, budgets=sending.budgets, prices=sending.prices, refusals=_granting(REFUSED_MOST),
+        counts=Counts(edge.metrics), log=log,
+    )  # fmt: skip
+    stack.push_async_callback(_flush_all, recording)
+    tasks.keep(partial(_flush, recording))
+    tasks.keep(partial(_sweep, recording.refusals))
+    tasks.keep(partial(keep, kept.database, timedelta(days=settings.retention_days), clock.now, log))
+    tasks.keep(partial(_add_founder, subscribers, settings.founder_hourly_limit))
+    tasks.keep(partial(kept.adoption.adopt_now_and_then, ADOPT_S))
+    # Requests end before anything that they need.
+    finishing = await enter(open_tasks(log))
+    proxy = Proxy(
+        edge=edge, settings=settings, subscribers=subscribers, credentials=sending.credentials,
+        idempotency=sending.idempotency, bodies=Bodies(), sending=sending, recording=recording, spawn=finishing.spawn,
+    )  # fmt: skip
+    usage = usage_routes(
+        edge=edge, database=kept.database, grants=grants, subscribers=subscribers, budgets=sending.budgets,
+        complete=lambda: not kept.ledger.journaling,
+    )  # fmt: skip
+    return [route.post("/proxy/{subscriber_id}/{service}", proxy.proxy), *usage]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What rows are kept with, in the name of this process, `owner`."""
+
+    owner: str
+    database: Database
+    adoption: Adoption
+    ledger: Ledger
+    owners: Owners
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What most parts are made with."""
+
+    settings: GatewaySettings
+    kept: Kept
+    subscribers: Subscribers
+    tasks: Tasks
+    edge: Edge
+
+
+async def _open_ledger(settings: GatewaySettings, folder: Path, edge: Edge, stack: AsyncExitStack) -> Kept:
+    """Have rows durable from now on, whether or not PostgreSQL is there."""
+    enter, log = stack.enter_async_context, edge.log
     owner = f"{edge.name}@{socket.gethostname()}:{uuid4().hex}"
     database = await enter(edge.database())
     adoption = Adoption(folder, database, log)
@@ -91,64 +146,31 @@ async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: A
     await _adopt(adoption)
     ledger = await enter(open_ledger(database, journal, log))
     owners = await enter(open_owners(database, owner, lambda: not ledger.journaling and adoption.complete, log))
-    egress = await enter(_way_out(settings))
-    sealer = make_sealer(settings.credential_keys)
-    credentials = await enter(open_credentials(database, egress, sealer, log))
-    idempotency = await enter(open_idempotency(database, sealer, owner, log))
-    budgets = await enter(open_budgets(settings.budgets, database, clock.now, log))
-    tasks = await enter(open_tasks(log))
-    subscribers = Subscribers(database, tasks.spawn, clock.monotonic)
-    means = Means(settings, database, owners, adoption, subscribers, tasks, edge)
-    grants = await (_local_grants(means) if settings.redis is None else enter(_shared_grants(means, settings.redis)))
     edge.depends("ledger", lambda: not journal.closed or (owners.reached and not ledger.journaling))
     show_ledger(edge.metrics, ledger=ledger, journal=journal, adoption=adoption, owners=owners)
-    show_money_and_keys(edge.metrics, budgets=budgets, credentials=credentials, idempotency=idempotency)
-    prices = Prices(settings.price_version, settings.prices)
-    sending = Sending(
+    return Kept(owner, database, adoption, ledger, owners)
+
+
+async def _open_sending(means: Means, grants: Grants, stack: AsyncExitStack) -> Sending:
+    """Have what requests are sent, priced and authenticated with."""
+    enter, log = stack.enter_async_context, means.edge.log
+    settings, database = means.settings, means.kept.database
+    sealer = make_sealer(settings.credential_keys)
+    egress = await enter(_way_out(settings))
+    credentials = await enter(open_credentials(database, egress, sealer, log))
+    idempotency = await enter(open_idempotency(database, sealer, means.kept.owner, log))
+    budgets = await enter(open_budgets(settings.budgets, database, means.edge.clock.now, log))
+    show_money_and_keys(means.edge.metrics, budgets=budgets, credentials=credentials, idempotency=idempotency)
+    return Sending(
         egress=egress,
         grants=grants,
-        ledger=ledger,
+        ledger=means.kept.ledger,
         budgets=budgets,
-        prices=prices,
+        prices=Prices(settings.price_version, settings.prices),
         credentials=credentials,
         idempotency=idempotency,
-        clock=clock,
+        clock=means.edge.clock,
     )
-    recording = Recording(
-        owner=owner, clock_name=grants.clock, services=settings.services, clock=clock, ledger=ledger, sending=sending,
-        budgets=budgets, prices=prices, refusals=_granting(REFUSED_MOST),
-        counts=Counts(edge.metrics), log=log,
-    )  # fmt: skip
-    stack.push_async_callback(_flush_all, recording)
-    tasks.keep(partial(_flush, recording))
-    tasks.keep(partial(_sweep, recording.refusals))
-    tasks.keep(partial(keep, database, timedelta(days=settings.retention_days), clock.now, log))
-    tasks.keep(partial(_add_founder, subscribers, settings.founder_hourly_limit))
-    tasks.keep(partial(adoption.adopt_now_and_then, ADOPT_S))
-    # Requests end before anything that they need.
-    finishing = await enter(open_tasks(log))
-    proxy = Proxy(
-        edge=edge, settings=settings, subscribers=subscribers, credentials=credentials, idempotency=idempotency,
-        bodies=Bodies(), sending=sending, recording=recording, spawn=finishing.spawn,
-    )  # fmt: skip
-    usage = usage_routes(
-        edge=edge, database=database, grants=grants, subscribers=subscribers, budgets=budgets,
-        complete=lambda: not ledger.journaling,
-    )  # fmt: skip
-    return [route.post("/proxy/{subscriber_id}/{service}", proxy.proxy), *usage]
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What grants are kept with."""
-
-    settings: GatewaySettings
-    database: Database
-    owners: Owners
-    adoption: Adoption
-    subscribers: Subscribers
-    tasks: Tasks
-    edge: Edge
 
 
 async def _local_grants(means: Means) -> Grants:
@@ -157,12 +179,9 @@ async def _local_grants(means: Means) -> Grants:
     means.edge.depends("limiter", lambda: limiter.seeded)
     show_limiter(means.edge.metrics, limiter)
     means.tasks.keep(partial(_sweep, limiter))
-    clock = boot_clock()
-    means.tasks.keep(
-        partial(
-            seed_local, limiter, means.database, means.adoption.adopt, window_us=HOUR_US, clock=clock, now_us=boot_us
-        )
-    )
+    clock, adopt = boot_clock(), means.kept.adoption.adopt
+    seed = partial(seed_local, limiter, means.kept.database, adopt, window_us=HOUR_US, clock=clock, now_us=boot_us)
+    means.tasks.keep(seed)
     return LocalGrants(limiter, boot_us, clock)
 
 
@@ -170,8 +189,8 @@ async def _local_grants(means: Means) -> Grants:
 async def _shared_grants(means: Means, url: SecretStr) -> AsyncIterator[Grants]:
     """Grant in Redis."""
     async with open_shared_grants(
-        url.get_secret_value(), means.settings.hourly_limit, means.subscribers.limits, database=means.database,
-        owners=means.owners, log=means.edge.log,
+        url.get_secret_value(), means.settings.hourly_limit, means.subscribers.limits, database=means.kept.database,
+        owners=means.kept.owners, log=means.edge.log,
     ) as grants:  # fmt: skip
         means.edge.depends("limiter", lambda: grants.seeded)
         show_shared_limiter(means.edge.metrics, grants)
