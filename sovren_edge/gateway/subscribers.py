@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from sovren_edge.errors import EdgeError, Side
 from sovren_edge.gateway.coalescing import Spawn
 from sovren_edge.gateway.reread import Reread
+from sovren_edge.handler import Identity
 from sovren_edge.store.database import Database
 
 FOUNDER = "founder"
@@ -24,6 +25,11 @@ WHERE subscribers.hourly_limit IS DISTINCT FROM excluded.hourly_limit
 """
 
 
+def mismatched() -> EdgeError:
+    """Return the error of a caller whose token is another subscriber's."""
+    return EdgeError(403, "subscriber_mismatch", "The token does not name this subscriber.", side=Side.CALLER)
+
+
 class Subscribers:
     """Knows subscribers as they stand in the database."""
 
@@ -37,8 +43,10 @@ class Subscribers:
         """The hourly limits that are not everybody's, of those who have called; it changes as they do."""
         return self._limits
 
-    async def require(self, subscriber: str) -> None:
-        """Return if there is such a subscriber; raises EdgeError: 404, or 503 if nobody can tell."""
+    async def admit(self, identity: Identity, subscriber: str) -> None:
+        """Return if a caller may act for a known subscriber; raises EdgeError: 403, 404, or 503 if nobody can tell."""
+        if not identity.may_act_for(subscriber):
+            raise mismatched()
         if SUBSCRIBER_ID.fullmatch(subscriber) is None or not await self._known.get(subscriber):
             raise EdgeError(404, "unknown_subscriber", "There is no such subscriber.", side=Side.CALLER)
 

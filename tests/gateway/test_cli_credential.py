@@ -24,11 +24,10 @@ from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.migrations import migrate
 from sovren_edge.store.settings import DatabaseSettings
-from tests.gateway.commands import Call, caller
+from tests.gateway.commands import ONE, Call, caller, settle
 from tests.gateway.commands import fault as one_line
 
 SETTINGS = DatabaseSettings()
-ONE = f"one:{base64.b64encode(bytes(32)).decode()}"
 TWO = f"two:{base64.b64encode(bytes([2] * 32)).decode()}"
 CONFIG = """
 [database]
@@ -50,11 +49,7 @@ OAUTH = ("--oauth", "--token-url", "https://login.slack.com/token", "--client-id
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway_url: str) -> Call:
     """Return a way to call `credential` in a directory with a configuration, over an empty database."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SOVREN_EDGE_STATE_DIR", raising=False)
-    monkeypatch.setenv("DATABASE_URL", gateway_url)
-    monkeypatch.setenv("KEYS", ONE)
-    Path("config.toml").write_text(CONFIG, encoding="utf-8")
+    settle(tmp_path, monkeypatch, gateway_url, CONFIG)
     return caller("credential")
 
 

@@ -13,9 +13,8 @@ from sovren_edge.gateway.migrations import HISTORY
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.store.database import Database
 from sovren_edge.store.migrations import migrate
-from tests.gateway.commands import Call, caller, fault
+from tests.gateway.commands import Call, caller, fault, settle
 from tests.gateway.gateway_stage import open_front, token
-from tests.gateway.test_cli_credential import ONE
 
 CONFIG = """
 [database]
@@ -29,11 +28,7 @@ hourly_limit = 60
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway_url: str) -> Call:
     """Return a way to call `subscriber` in a directory with a configuration, over an empty database."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SOVREN_EDGE_STATE_DIR", raising=False)
-    monkeypatch.setenv("DATABASE_URL", gateway_url)
-    monkeypatch.setenv("KEYS", ONE)
-    Path("config.toml").write_text(CONFIG, encoding="utf-8")
+    settle(tmp_path, monkeypatch, gateway_url, CONFIG)
     return caller("subscriber")
 
 

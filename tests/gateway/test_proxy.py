@@ -20,6 +20,16 @@ async def front(authority: trustme.CA, gateway_url: str, tmp_path: Path) -> Asyn
         yield front
 
 
+async def knock(front: Front, *, length: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send the head of a request whose body has a length; what comes back is read little by little."""
+    port = int(front.base.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    path = f"/proxy/founder/example?url=https://{HOST}/"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(head.encode())
+    return reader, writer
+
+
 async def test_a_request_is_sent_and_its_answer_comes_back(front: Front) -> None:
     """Byte for byte, and nothing of the gateway's own leaves."""
     bodies: list[bytes] = []
@@ -274,12 +284,8 @@ async def test_refusals_have_a_limit_of_their_own(front: Front) -> None:
 
 async def test_a_caller_that_has_all_and_leaves_at_once_was_served(front: Front) -> None:
     """Its request is one that was answered, in all counters."""
-    port = int(front.base.rpartition(":")[2])
     for _ in range(4):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        path = f"/proxy/founder/example?url=https://{HOST}/"
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 0\r\n\r\n"
-        writer.write(head.encode())
+        reader, writer = await knock(front)
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         writer.transport.abort()
     rows = await front.rows()
@@ -310,11 +316,7 @@ async def test_a_caller_that_does_not_read_holds_nothing_for_long(
     """Its answer is broken off when the request's time is over, and its grant and its place are free."""
     monkeypatch.setattr("sovren_edge.gateway.proxy.sending.TOTAL_S", 0.5)
     front.upstream.script = saying(sized("200 OK", b"x" * (40 << 20)))
-    port = int(front.base.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-    path = f"/proxy/founder/example?url=https://{HOST}/"
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 0\r\n\r\n"
-    writer.write(head.encode())
+    reader, writer = await knock(front)
     await reader.readuntil(b"\r\n\r\n")
     await eventually(lambda: "egress" in front.events, timeout_s=20)
     (row,) = await front.rows()
@@ -352,12 +354,8 @@ def inside(front: Front) -> float:
 
 async def test_callers_that_leave_early_are_counted_and_not_written_one_by_one(front: Front) -> None:
     """A head and nothing more costs no row."""
-    port = int(front.base.rpartition(":")[2])
     for _ in range(5):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        path = f"/proxy/founder/example?url=https://{HOST}/"
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 9\r\n\r\n"
-        writer.write(head.encode())
+        _, writer = await knock(front, length=9)
         await eventually(lambda: inside(front) > 0)
         writer.transport.abort()
     await eventually(lambda: len(front.statuses) == 5)
@@ -366,13 +364,10 @@ async def test_callers_that_leave_early_are_counted_and_not_written_one_by_one(f
 
 async def test_bodies_of_one_subscriber_do_not_take_all_the_room(front: Front) -> None:
     """Ten at once, as requests may be in flight; others find room."""
-    port = int(front.base.rpartition(":")[2])
     writers = []
     for _ in range(10):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        path = f"/proxy/founder/example?url=https://{HOST}/"
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Length: 9\r\n\r\n"
-        writer.write(head.encode() + b"x")
+        _, writer = await knock(front, length=9)
+        writer.write(b"x")
         writers.append(writer)
     reasons = set()
     while "too_many_in_flight" not in reasons:

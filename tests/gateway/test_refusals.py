@@ -6,10 +6,10 @@ from sovren_edge.gateway.proxy.refusals import (
     body_too_large,
     busy,
     credential_missing,
-    mismatched,
     not_granted,
     refused_too_often,
 )
+from sovren_edge.gateway.subscribers import mismatched
 
 SECOND_US = 1_000_000
 FULL = Quota(100, 100, 90 * SECOND_US, 3600 * SECOND_US)

@@ -25,7 +25,7 @@ from sovren_edge.gateway.proxy.bodies import Bodies
 from sovren_edge.gateway.proxy.call import Call
 from sovren_edge.gateway.proxy.order import Order, read_aim, read_order, trial
 from sovren_edge.gateway.proxy.recording import Recording
-from sovren_edge.gateway.proxy.refusals import credential_missing, denied, mismatched, not_granted
+from sovren_edge.gateway.proxy.refusals import credential_missing, denied, not_granted
 from sovren_edge.gateway.proxy.sending import Sending
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.gateway.subscribers import Subscribers
@@ -49,7 +49,7 @@ class Proxy:
     async def proxy(self, subscriber_id: str, service: str, url: RawQuery, request: Request) -> StreamResponse:
         """Send a request to an external API on behalf of a subscriber, and return its answer as it comes."""
         try:
-            await self._admit(subscriber_id, request)
+            await self.subscribers.admit(await self.edge.authenticate(request), subscriber_id)
         except EdgeError as error:
             return self.recording.turn_away(service, error)
         if (noted := self.sending.grants.noted(subscriber_id)) is not None:
@@ -98,12 +98,6 @@ class Proxy:
             with suppress(EdgeError):
                 return await self.sending.grants.look(call.subscriber)
         return call.quota
-
-    async def _admit(self, subscriber: str, request: Request) -> None:
-        identity = await self.edge.authenticate(request)
-        if not identity.may_act_for(subscriber):
-            raise mismatched()
-        await self.subscribers.require(subscriber)
 
     def _order(self, call: Call, url: RawQuery, request: Request) -> Order:
         target = read_aim(url)

@@ -42,14 +42,6 @@ def refused_too_often(decision: Granted | Exceeded | Crowded | NotSeeded, now_us
     return EdgeError(429, REFUSAL_LIMIT, detail, side=Side.CALLER, retry_after_s=retry_after_s(decision.quota, now_us))
 
 
-SUBSCRIBER_MISMATCH = ("subscriber_mismatch", "The token does not name this subscriber.")
-
-
-def mismatched() -> EdgeError:
-    """Return the error of a caller whose token is another subscriber's."""
-    return EdgeError(403, *SUBSCRIBER_MISMATCH, side=Side.CALLER)
-
-
 def credential_missing(service: str, host: str) -> EdgeError:
     """Return the error of a request to a service that is never called without a credential."""
     detail = f"No credential is stored for {service} at {host}; X-Upstream-Authorization may bring one."

@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from aiohttp.web import Request, StreamResponse
 from pydantic import BeforeValidator, Field
 
-from sovren_edge.errors import EdgeError, Side
+from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.limit.grants import Grants
 from sovren_edge.gateway.limit.limits_told import own_limit_fields
 from sovren_edge.gateway.money.budgets import Budgets
@@ -87,7 +86,7 @@ class _Usage:
         cursor: Cursor = None,
     ) -> StreamResponse:
         """Tell what a subscriber has used and spent in a period, and how it stands with its limit and its budget."""
-        await self._authorize(request, subscriber_id)
+        await self.subscribers.admit(await self.edge.authenticate(request), subscriber_id)
         try:
             zone = read_zone(tz, self.zones)
             terms = read_terms(
@@ -114,13 +113,6 @@ class _Usage:
         # The connection to PostgreSQL is given back first: a caller that has all may leave at once.
         await answer.write_eof()
         return answer
-
-    async def _authorize(self, request: Request, subscriber: str) -> None:
-        identity = await self.edge.authenticate(request)
-        if not identity.may_act_for(subscriber):
-            detail = "The token is another subscriber's."
-            raise EdgeError(HTTPStatus.FORBIDDEN, "subscriber_mismatch", detail, side=Side.CALLER)
-        await self.subscribers.require(subscriber)
 
     async def _standing(self, subscriber: str, terms: Terms, answer: StreamResponse) -> Told:
         """Tell what is of the present, whatever the period; the limit stands in the answer's head as well."""
