@@ -1,12 +1,17 @@
-"""One PostgreSQL for all tests that need no server of their own, and an empty database for each of them."""
+"""What all tests share: one PostgreSQL, with an empty database for each that asks, and how properties are tried."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.local_postgres import temporary_database, temporary_postgres
+
+# A machine that stalls makes no property untrue.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

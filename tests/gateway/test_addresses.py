@@ -166,7 +166,7 @@ def test_ipv6_is_refused_outside_global_unicast() -> None:
     assert sum(network.num_addresses for network in inside) < public.num_addresses // 1000
 
 
-@settings(deadline=None, max_examples=2000)
+@settings(max_examples=2000)
 @given(address=st.ip_addresses())
 def test_it_is_stricter_than_the_standard_library(address: IPv4Address | IPv6Address) -> None:
     """Nothing passes that `ipaddress` calls private, multicast, reserved or the like."""
@@ -180,7 +180,7 @@ def test_it_is_stricter_than_the_standard_library(address: IPv4Address | IPv6Add
         assert not address.is_unspecified
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(inner=st.ip_addresses(v=4), prefix=st.sampled_from(["::", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b::"]))
 def test_no_ipv4_address_hides_in_ipv6(inner: IPv4Address, prefix: str) -> None:
     """Not even a public one."""

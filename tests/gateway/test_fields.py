@@ -381,7 +381,7 @@ values = st.one_of(st.text(max_size=20), spelled, st.sampled_from(BAD_VALUES), s
 heads = st.lists(st.tuples(names, values), max_size=8)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(fields=heads)
 def test_nothing_forbidden_leaves(fields: Fields) -> None:
     """Whatever is said together, nor does anything that could be read as more than one field."""
@@ -397,7 +397,7 @@ def test_nothing_forbidden_leaves(fields: Fields) -> None:
         value.encode()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(field=st.tuples(names, values))
 def test_what_leaves_was_said(field: tuple[str, str]) -> None:
     """Each field by itself leaves as it is, without its prefix; nothing is made up."""
@@ -408,7 +408,7 @@ def test_what_leaves_was_said(field: tuple[str, str]) -> None:
         assert value == field[1].strip(" \t")
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(fields=heads, stored=st.sampled_from(["Authorization", "X-Api-Key", "Accept"]))
 def test_a_stored_credential_is_the_only_one(fields: Fields, stored: str) -> None:
     """Whatever the caller says."""
@@ -418,7 +418,7 @@ def test_a_stored_credential_is_the_only_one(fields: Fields, stored: str) -> Non
         assert ours == [(stored, "stored")]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(fields=heads)
 def test_nothing_of_ours_comes_back(fields: Fields) -> None:
     """Nor what an aiohttp server would refuse to write, or tear apart."""

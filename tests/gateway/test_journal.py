@@ -55,7 +55,7 @@ def test_what_is_appended_is_read_in_order_and_again_after_reopening(path: Path)
     assert stored(path) == [*RECORDS, b"more"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.binary(max_size=300), max_size=6), max_size=8), st.integers(0, 8))
 def test_any_records_survive_any_number_of_openings(groups: list[list[bytes]], closed_after: int) -> None:
     """Whatever their bytes, and wherever the journal is closed and opened between."""

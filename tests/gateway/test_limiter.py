@@ -548,14 +548,14 @@ class LimiterMachine(RuleBasedStateMachine):
         assert len(self.limiter) == 0
 
 
-LimiterMachine.TestCase.settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
+LimiterMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 test_the_limit_holds_in_any_order_of_events = LimiterMachine.TestCase
 
 
 # --- a second opinion
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     limit=st.sampled_from([1, 2, 5, 100]), steps=st.lists(st.sampled_from([0, 0, 1, 3, 100, 514, 515]), max_size=400)
 )

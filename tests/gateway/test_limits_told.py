@@ -65,7 +65,7 @@ def test_a_lowered_limit_leaves_nothing() -> None:
     assert dict(own_limit_fields(quota(100, 1, limit=10), NOW_US))["RateLimit"] == '"subscriber-hour";r=0;t=1'
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(grants=st.lists(st.integers(0, 30 * SECOND_US), min_size=3, max_size=12), limit=st.integers(1, 3))
 def test_who_waits_as_told_is_granted(grants: list[int], limit: int) -> None:
     """And what is told is of the form that the draft has, with the same numbers in all fields."""

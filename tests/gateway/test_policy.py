@@ -171,7 +171,7 @@ labels = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,10}[A-Za-z0-9])?", fullmatch
 tails = st.text(PRINTABLE, max_size=60)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     service=st.sampled_from(sorted(HOSTS)),
     scheme=st.sampled_from(["https", "HTTPS", "hTtpS"]),
@@ -200,7 +200,7 @@ def test_what_is_allowed_is_sent_byte_for_byte(  # noqa: PLR0917 - drawn
     assert agrees(target)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(url=st.lists(st.sampled_from(PIECES), max_size=8).map(lambda pieces: "https://" + "".join(pieces)))
 def test_no_puzzle_gets_past(url: str) -> None:
     """What is put together from the tools of the trade is refused, or harmless in the eyes of all."""
@@ -211,7 +211,7 @@ def test_no_puzzle_gets_past(url: str) -> None:
         assert target.url == as_sent(url)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(
     url=st.sampled_from(
         ["https://acme.salesforce.com:443/a/b?c=d", "https://salesforce.com?x", "https://salesforce.com"]
@@ -231,14 +231,14 @@ def test_no_good_url_turns_bad_unseen(url: str, cuts: list[tuple[int, int, str]]
         assert target.url == as_sent(url)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(url=st.text(st.characters(max_codepoint=127), min_size=1))
 def test_every_encoded_url_is_read_back(url: str) -> None:
     """As it was before it was encoded."""
     assert read_url(b"url=" + quote(url, safe="").encode()) == url
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(query=st.binary(max_size=100), prefix=st.sampled_from([b"", b"url=", b"url=https://"]))
 def test_any_query_is_read(query: bytes, prefix: bytes) -> None:
     """Without a fault, and what is read of it is ASCII."""
@@ -246,7 +246,7 @@ def test_any_query_is_read(query: bytes, prefix: bytes) -> None:
     assert isinstance(read, Denial) or read.isascii()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(text=st.text(max_size=100), prefix=st.sampled_from(["", "https://", "https://salesforce.com"]))
 def test_any_text_is_judged(text: str, prefix: str) -> None:
     """Without a fault, and what passes is printable ASCII."""

@@ -107,7 +107,7 @@ def test_details_are_short() -> None:
     assert details("x" * 195 + "10.200.200.200") == "x" * 195 + "<addr"
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(text=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=190))
 def test_other_details_are_read_back(text: str) -> None:
     """As they are, quotes and backslashes and all."""
@@ -115,7 +115,7 @@ def test_other_details_are_read_back(text: str) -> None:
         assert details(text) == text
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(text=st.text(min_size=1, max_size=300), status=st.none() | st.integers(100, 599))
 def test_any_details_are_a_string(text: str, status: int | None) -> None:
     """Nothing in them ends it, or the field."""
@@ -139,7 +139,7 @@ addresses = st.one_of(
 around = st.text(st.sampled_from("xyz ,;()[]'\"\\/-_%|=\n"), max_size=20)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(before=around, address=addresses, after=around)
 def test_no_address_is_told(before: str, address: str, after: str) -> None:
     """Wherever it stands: no digit of it is left."""

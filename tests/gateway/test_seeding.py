@@ -252,7 +252,7 @@ async def history_of(database: Database) -> AsyncIterator[History]:
             yield History(Path(folder), database, away)
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(lives=lives)
 async def test_a_restart_forgets_nothing(database: Database, lives: list[Life]) -> None:
     """Whether rows went to PostgreSQL or to a journal, and whether it was there at a start."""

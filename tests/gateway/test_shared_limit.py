@@ -286,7 +286,7 @@ async def world(valkey: Valkey, gateway_url: str) -> AsyncIterator[World]:
         yield World(redis, database, away, Path())
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(steps=STORY)
 @example(steps=story("cut 0, serve 0, serve 0, serve 0, lose_redis 0, recover 1, serve 1"))
 @example(steps=story("serve 0, serve 0, ask 0, lose_redis 0, recover 1, serve 1, write 0, send 0"))
@@ -345,7 +345,7 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     return clock
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(
     limit=st.sampled_from([1, 2, 5, 100]),
     steps=st.lists(st.sampled_from([0, 0, 1, 3, 100, 514, 515]), min_size=20, max_size=200),

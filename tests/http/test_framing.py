@@ -130,14 +130,14 @@ def test_an_unfinished_body_is_not_done(data: bytes) -> None:
     assert rest == b""
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=damaged(chunked_bodies()), places=st.lists(st.integers(0, 80), max_size=8))
 def test_splits_make_no_difference(data: bytes, places: list[int]) -> None:
     """However the bytes come in, the body, its end and the verdict are the same."""
     assert read_or_refuse(*split(data, places)) == read_or_refuse(data)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(body=chunked_bodies(), behind=st.binary(max_size=10))
 def test_a_valid_body_is_what_llhttp_reads(body: bytes, behind: bytes) -> None:
     """And it ends where llhttp sees its end."""
@@ -147,7 +147,7 @@ def test_a_valid_body_is_what_llhttp_reads(body: bytes, behind: bytes) -> None:
     assert read(ChunkedReader(), body + behind) == (heard.body, behind, True)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=damaged(chunked_bodies(alphabet=b"0123456789aF\r\n x"), spared=b";"))
 def test_what_llhttp_refuses_is_refused(data: bytes) -> None:
     """Or more; extensions are left out, since both drop them and llhttp reads them more closely."""
@@ -160,7 +160,7 @@ def test_what_llhttp_refuses_is_refused(data: bytes) -> None:
     assert (heard.body, heard.complete) == (body, True)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """Nothing but FramingError is ever raised."""
@@ -168,7 +168,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     assert reading is None or len(reading[0]) + len(reading[1]) <= len(data)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(groups=st.lists(bodies.filter(bool), max_size=4), behind=st.binary(max_size=5))
 def test_what_is_chunked_is_read_again(groups: list[list[bytes]], behind: bytes) -> None:
     """Each group of pieces is one chunk, and none of them is copied."""
@@ -184,7 +184,7 @@ def test_what_is_chunked_is_read_again(groups: list[list[bytes]], behind: bytes)
     assert heard.body == b"".join(map(b"".join, groups))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=40), length=st.integers(0, 40), places=st.lists(st.integers(0, 40), max_size=4))
 def test_a_sized_body_has_its_size(data: bytes, length: int, places: list[int]) -> None:
     """What comes after it is not its own."""

@@ -73,7 +73,7 @@ def authority(url: bytes) -> bytes:
     return host if parsed.port is None else b"%s:%d" % (host, parsed.port)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(head=request_heads, trusted=st.booleans())
 def test_an_endpoint_gets_the_callers_fields_and_ours(*, head: bytes, trusted: bool) -> None:
     """In the caller's order, without what ends here, and llhttp reads what we wrote."""
@@ -99,7 +99,7 @@ def test_an_endpoint_gets_the_callers_fields_and_ours(*, head: bytes, trusted: b
         assert heard.url.endswith(request.target.removeprefix(b"/"))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(head=request_heads)
 def test_what_is_accepted_llhttp_accepts(head: bytes) -> None:
     """And its length, its host and its framing are llhttp's."""
@@ -115,7 +115,7 @@ def test_what_is_accepted_llhttp_accepts(head: bytes) -> None:
     assert request.keep_alive is (b"close" not in said and (request.minor == 1 or b"keep-alive" in said))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     pieces=st.lists(
         st.one_of(

@@ -150,7 +150,7 @@ def test_how_the_answer_is_framed(*, chunked: bool, close: bool, ending: bytes) 
     assert sent == OK + OURS + ending + b"\r\n"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(head=response_heads)
 def test_the_caller_gets_the_endpoints_fields_and_ours(head: bytes) -> None:
     """In the endpoint's order, without what ends here, and llhttp reads what we wrote."""
@@ -170,7 +170,7 @@ def test_the_caller_gets_the_endpoints_fields_and_ours(head: bytes) -> None:
     assert heard_there.phrase == heard.phrase
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     pieces=st.lists(
         st.one_of(

@@ -272,5 +272,5 @@ class PoolsMachine(RuleBasedStateMachine):
         assert all(self.fates.values())
 
 
-PoolsMachine.TestCase.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
+PoolsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 test_pools_keep_their_promises = PoolsMachine.TestCase

@@ -86,7 +86,6 @@ def _run(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], example
     @seed(number)
     @settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
