@@ -44,7 +44,7 @@ Method = Callable[[Message], Awaitable[object] | object]
 """Handles a message; what it returns is the answer to a call. Its EdgeErrors are raised where it was called."""
 
 
-class ChannelClosed(EdgeError):
+class ChannelClosedError(EdgeError):
     """The other process has gone, or is going."""
 
     def __init__(self) -> None:
@@ -76,11 +76,11 @@ class Channel:
         self._loop.add_reader(end.fileno(), self._on_readable)
 
     async def call(self, method: str, blob: bytes = b"", descriptors: Sequence[int] = (), **given: object) -> Reply:
-        """Return the other process's answer; raises its EdgeError, or ChannelClosed."""
+        """Return the other process's answer; raises its EdgeError, or ChannelClosedError."""
         number = next(self._numbers)
         answer: asyncio.Future[Reply] = self._loop.create_future()
         if self.closed.is_set():
-            raise ChannelClosed
+            raise ChannelClosedError
         self._asked[number] = answer
         self._send({"call": method, "number": number, "given": given}, blob, descriptors)
         try:
@@ -94,7 +94,7 @@ class Channel:
             self._send({"call": method, "number": 0, "given": given}, blob, descriptors)
 
     def close(self) -> None:
-        """End this end; what waits for answers gets ChannelClosed."""
+        """End this end; what waits for answers gets ChannelClosedError."""
         if self.closed.is_set():
             return
         self.closed.set()
@@ -106,7 +106,7 @@ class Channel:
             os.close(descriptor)
         for answer in self._asked.values():
             if not answer.done():
-                answer.set_exception(ChannelClosed())
+                answer.set_exception(ChannelClosedError())
         for task in self._tasks:
             task.cancel()
 
