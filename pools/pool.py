@@ -4,7 +4,7 @@ Every decision is made here at once and returned as events; the caller acts on t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
 
 from pools.admission import SUCCEEDED, Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
@@ -42,7 +42,7 @@ class Pool:
         self._jitter = jitter
         # A dictionary is an ordered set: a caller that leaves is removed without a search.
         self._queue: dict[Waiter, None] = {}
-        # What operators have set, by the endpoint's name: it holds as well for one that leaves and joins again.
+        # What operators have set, by the endpoint's address: it holds as well for one that leaves and joins again.
         self._by_hand: defaultdict[str, ByHand] = defaultdict(ByHand)
         # Since when it has an endpoint again that is ready, and whether it ever had one.
         self.returned_at = -inf
@@ -193,7 +193,7 @@ class Pool:
 
     def enable(self, endpoint: Endpoint, now: float, *, enabled: bool) -> Sequence[Event]:
         """Let an endpoint take leases, or drain it, as its operator says."""
-        endpoint.enabled = self._by_hand[endpoint.name].enabled = enabled
+        endpoint.enabled = self._by_hand[endpoint.address.decode()].enabled = enabled
         self._refresh(now)
         return self._settle(now)
 
@@ -205,21 +205,29 @@ class Pool:
 
     def resize(self, endpoint: Endpoint, slots: int, now: float) -> Sequence[Event]:
         """Give an endpoint another number of slots; with fewer, its open leases end as they would."""
-        endpoint.slots = self._by_hand[endpoint.name].slots = slots
+        endpoint.slots = self._by_hand[endpoint.address.decode()].slots = slots
         endpoint.refit(now)
         return self._settle(now)
 
     def weigh(self, endpoint: Endpoint, weight: float) -> None:
         """Give an endpoint another weight; its open leases stay."""
-        endpoint.weight = self._by_hand[endpoint.name].weight = weight
+        endpoint.weight = self._by_hand[endpoint.address.decode()].weight = weight
+
+    def obey(self, by_hand: Mapping[str, ByHand], now: float) -> None:
+        """Take over, before the first lease, what operators have set of endpoints, by their addresses."""
+        self._by_hand.update(by_hand)
+        for endpoint in self.endpoints:
+            if endpoint.address.decode() in by_hand:
+                endpoint.obey(by_hand[endpoint.address.decode()])
+        self._refresh(now)
 
     def join(self, endpoint: Endpoint) -> None:
         """Take in an endpoint; it serves after its first good probe, slowly at first where others are ready.
 
-        Whatever an operator has set of one of this name before holds for it, too.
+        Whatever an operator has set of one at this address before holds for it, too.
         """
-        if endpoint.name in self._by_hand:
-            endpoint.obey(self._by_hand[endpoint.name])
+        if endpoint.address.decode() in self._by_hand:
+            endpoint.obey(self._by_hand[endpoint.address.decode()])
         endpoint.returning = self._served
         self.endpoints.append(endpoint)
 

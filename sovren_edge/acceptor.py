@@ -38,6 +38,8 @@ class Entrance:
     limits: Limits
     descriptors: Descriptors
     patience_s: float
+    # Nobody comes in before it is set.
+    opened: asyncio.Event
     tls: ssl.SSLContext | None = None
     proxies: Networks | None = None
 
@@ -45,21 +47,35 @@ class Entrance:
 class Acceptor:
     """Accepts until it is closed."""
 
-    def __init__(self, entrance: Entrance, accepting: "asyncio.Task[None]") -> None:
+    def __init__(self, entrance: Entrance, group: asyncio.TaskGroup) -> None:
         self._entrance = entrance
-        self._accepting = accepting
+        self._group = group
+        self._accepting = group.create_task(_accept(entrance, group))
 
-    def close(self) -> None:
-        """Accept no more, and let nobody wait in the system's backlog; open connections go on."""
+    def close(self, *, leave_backlog: bool = True) -> None:
+        """Accept no more; open connections go on.
+
+        Who waits in the system's backlog still comes in, unless it is left: to another process that accepts there.
+        """
+        listening = self._entrance.listening
+        if listening.fileno() < 0:
+            return
         self._accepting.cancel()
-        self._entrance.listening.close()
+        while not leave_backlog and self._entrance.descriptors.has_room:
+            try:
+                connection, peer = listening.accept()
+            except OSError:
+                break
+            connection.setblocking(False)  # noqa: FBT003 - the library's signature
+            _take_in(self._entrance, self._group, connection, peer[0])
+        listening.close()
 
 
 @asynccontextmanager
 async def accepting(entrance: Entrance) -> AsyncIterator[Acceptor]:
     """Accept connections until the block ends."""
     async with asyncio.TaskGroup() as group:
-        acceptor = Acceptor(entrance, group.create_task(_accept(entrance, group)))
+        acceptor = Acceptor(entrance, group)
         try:
             yield acceptor
         finally:
@@ -69,6 +85,7 @@ async def accepting(entrance: Entrance) -> AsyncIterator[Acceptor]:
 async def _accept(entrance: Entrance, group: asyncio.TaskGroup) -> None:
     loop = asyncio.get_running_loop()
     accepted = 0
+    await entrance.opened.wait()
     while True:
         await entrance.descriptors.wait_for_room()
         try:
@@ -77,11 +94,15 @@ async def _accept(entrance: Entrance, group: asyncio.TaskGroup) -> None:
             # Out of descriptors or memory, or the caller is gone already.
             await asyncio.sleep(PAUSE_S)
             continue
-        entrance.descriptors.enter()
-        group.create_task(_welcome(entrance, connection, peer[0]))
+        _take_in(entrance, group, connection, peer[0])
         accepted += 1
         if accepted % ACCEPTED_A_TURN == 0:
             await asyncio.sleep(0)
+
+
+def _take_in(entrance: Entrance, group: asyncio.TaskGroup, connection: socket.socket, peer: str) -> None:
+    entrance.descriptors.enter()
+    group.create_task(_welcome(entrance, connection, peer))
 
 
 async def _welcome(entrance: Entrance, connection: socket.socket, peer: str) -> None:

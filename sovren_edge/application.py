@@ -20,6 +20,7 @@ from sovren_edge.listener import OwnPages
 from sovren_edge.relay.problems import ADDRESS_NOT_ALLOWED
 
 SHUTDOWN_S = 1.0
+REFRESHED = frozenset({"/metrics", "/status"})
 
 
 class _RequestHandler(web.RequestHandler):
@@ -75,18 +76,26 @@ def to_response(answer: Answer) -> web.Response:
 
 @dataclass(slots=True)
 class Open:
-    """How many requests are being answered by applications: a stop waits for them."""
+    """How many requests an application is answering, which a stop waits for; while `closing`, each is a last one."""
 
     count: int = 0
+    closing: bool = False
+
+
+Refresh = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What stands before an application: who may call, and the listener's own pages; it counts who is inside."""
+    """What stands before an application: who may call, and the listener's own pages; it counts who is inside.
+
+    `refresh` is awaited before a page that tells more than the process itself knows.
+    """
 
     pages: OwnPages
     allow: Networks
     inside: Open
+    refresh: Refresh | None = None
 
     def open(self) -> Callable[..., Awaitable[web.StreamResponse]]:
         """Return the middleware; it comes before all others."""
@@ -98,6 +107,8 @@ class Gate:
             peer = request.remote or ""
             if not self.allow.contains(peer):
                 return to_response(problem_answer(ADDRESS_NOT_ALLOWED))
+            if self.refresh is not None and request.path in REFRESHED and self.pages.trusted.contains(peer):
+                await self.refresh()
             page = self.pages.answer(request.method, request.path, peer)
             if page is not None:
                 return to_response(page)
@@ -109,6 +120,12 @@ class Gate:
 
         return gate
 
+    async def end_connection(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """Let an answer be its connection's last, once the process is about to end."""
+        if self.inside.closing:
+            response.force_close()
+            response.headers["Connection"] = "close"
+
 
 @asynccontextmanager
 async def serve_application(app: web.Application, gate: Gate, *, decompress: bool = True) -> AsyncIterator[Serve]:
@@ -117,6 +134,7 @@ async def serve_application(app: web.Application, gate: Gate, *, decompress: boo
     `decompress` says whether bodies are read as what they were before they were compressed.
     """
     app.middlewares.insert(0, gate.open())
+    app.on_response_prepare.append(gate.end_connection)
     # A caller that leaves ends the work that is done for it.
     runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()

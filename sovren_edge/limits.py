@@ -32,6 +32,11 @@ class Descriptors:
         self._room = asyncio.Event()
         self._room.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may come in now."""
+        return self._room.is_set()
+
     async def wait_for_room(self) -> None:
         """Return when one more may come in."""
         await self._room.wait()

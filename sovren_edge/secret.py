@@ -6,7 +6,7 @@ Must not know which settings are secret: they say so by their type.
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +15,20 @@ from pydantic import BeforeValidator, SecretStr, ValidationInfo
 
 @dataclass(frozen=True, slots=True)
 class SecretSource:
-    """Reads secrets from an environment and from files; `made_in` is where missing ones are made, if anywhere."""
+    """Reads secrets from an environment and from files; `made_in` is where missing ones are made, if anywhere.
+
+    `names` are the variables that were read so far.
+    """
 
     environ: Mapping[str, str]
     made_in: Path | None = None
+    names: set[str] = field(default_factory=set)
 
     def read(self, reference: str, make: Callable[[], str]) -> str:
         """Return the secret that `env:NAME` or `file:PATH` names; ValueError says what is missing, not its value."""
         kind, _, name = reference.partition(":")
         if kind == "env" and name:
+            self.names.add(name)
             return self.environ.get(name) or self._made(name, make)
         if kind == "file" and name:
             try:

@@ -24,6 +24,7 @@ from sovren_edge.cli.options import (
     node_option,
     offset_option,
     refuse_both,
+    secret_source,
     state_option,
 )
 from sovren_edge.cli.pool import kept, pool
@@ -32,13 +33,14 @@ from sovren_edge.cli.subscriber import subscriber
 from sovren_edge.cli.token import token
 from sovren_edge.cli.verify import verify as ask_all
 from sovren_edge.config.histories import histories_of
+from sovren_edge.config.load import load_config
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import make_plan
 from sovren_edge.config.portmap import port_map
 from sovren_edge.config.scope import Scope
 from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.process.certificates import load_certificates
-from sovren_edge.process.serve import run
+from sovren_edge.process.supervisor import Launch, Loaded, run
 from sovren_edge.store.migrations import migrate as apply_migrations
 
 
@@ -73,9 +75,17 @@ def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int,
     """Open a node's ports, or all of them here, until a signal."""
     refuse_both(node, local=local)
     state_dir = find_state_dir(state_dir, local=local)
-    config = load_whole(path, state_dir, local=local, node=node)
-    plan = make_plan(config, node, local=local, port_offset=port_offset)
-    sys.exit(run(plan, config, state_dir=state_dir, port_offset=port_offset))
+    config_path = find_config(path)
+
+    def load() -> Loaded:
+        secrets = secret_source(state_dir, local=local)
+        config = load_config(config_path, secrets=secrets, local=local, node=node)
+        plan = make_plan(config, node, local=local, port_offset=port_offset)
+        return Loaded(plan, config, frozenset(secrets.names))
+
+    told = ("--local",) if local else () if node is None else ("--node", node)
+    judged_by = ("check", "--config", str(config_path), "--state-dir", str(state_dir), *told)
+    sys.exit(run(Launch(load, judged_by, state_dir, port_offset)))
 
 
 @main.command()

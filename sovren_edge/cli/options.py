@@ -65,10 +65,14 @@ def find_state_dir(told: Path | None, *, local: bool) -> Path:
     return (told or Path(".state" if local else "/var/lib/sovren-edge")).absolute()
 
 
+def secret_source(state_dir: Path, *, local: bool) -> SecretSource:
+    """Return where secrets are read from; with `local`, missing ones are made."""
+    return SecretSource(os.environ, state_dir / "secrets" if local else None)
+
+
 def load_whole(path: Path | None, state_dir: Path, *, local: bool, node: str | None = None) -> Config:
-    """Read a configuration with its secrets and handlers; with `local`, missing secrets are made."""
-    secrets = SecretSource(os.environ, state_dir / "secrets" if local else None)
-    return load_config(find_config(path), secrets=secrets, local=local, node=node)
+    """Read a configuration with its secrets and handlers."""
+    return load_config(find_config(path), secrets=secret_source(state_dir, local=local), local=local, node=node)
 
 
 def load_map(path: Path | None, *, local: bool) -> Config:

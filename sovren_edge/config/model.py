@@ -42,18 +42,35 @@ PRIVATE: tuple[IPv4Network | IPv6Network, ...] = (
 )
 
 
+class WorkerSettings(BaseModel):
+    """How a worker's process is run: the cores that it may use (none named: all), and how much it lets others go first.
+
+    `nice` is as for nice(1): from -20 to 19, and below what the program itself has only with the right to it.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    cpus: tuple[Annotated[int, Field(ge=0, le=4095)], ...] = ()
+    nice: int = Field(default=0, ge=-20, le=19)
+
+
 class EdgeSettings(BaseModel):
-    """Where the program listens, whom it trusts by address, and how it stops."""
+    """Where the program listens, whom it trusts by address, how its workers are run, and how it stops.
+
+    `drain_s` is how long open requests have to finish, `unready_s` how long before that /ready says 503.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     bind: Address = "0.0.0.0"
     trusted: tuple[Network, ...] = PRIVATE
-    drain_s: float = Field(default=5.0, ge=0)
+    drain_s: float = Field(default=30.0, ge=0)
+    unready_s: float = Field(default=0.0, ge=0)
     backlog: int = Field(default=1024, ge=1, le=65535)
     connections: int = Field(default=16384, ge=1)
     connections_per_address: int = Field(default=1024, ge=1)
     debug: bool = False
+    workers: dict[Literal["balance", "gateway", "handlers", "operate"], WorkerSettings] = {}
 
 
 class _Listener(BaseModel):

@@ -119,6 +119,7 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
+    processes: int = Field(default=1, ge=1, le=64)
     hourly_limit: int = Field(default=100, ge=1, le=MOST_HOURLY)
     founder_hourly_limit: int | None = Field(default=None, ge=1, le=MOST_HOURLY)
     journal_bytes: int = Field(default=1 << 28, ge=1 << 20, le=1 << 30)

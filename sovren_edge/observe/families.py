@@ -42,36 +42,36 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
     for (method, status), count in stats.requests.items():
         requests.add_metric((*at, method, str(status)), count)
     yield requests
-    yield _histogram(
+    yield histogram(
         "http_request_duration_seconds",
         "From a request's head to its answer's end.",
         ("listener",),
         [(at, stats.duration)],
     )
-    yield _gauge(
+    yield gauge(
         "service_health_status",
         "1 while the service can do its work.",
         ("service", "listener"),
         [((stats.service, *at), ready)],
     )
-    yield _gauge("edge_connections", "Open connections of callers.", ("listener",), [(at, stats.connections)])
-    yield _gauge("edge_tunnels", "Open WebSockets.", ("listener",), [(at, stats.tunnels)])
+    yield gauge("edge_connections", "Open connections of callers.", ("listener",), [(at, stats.connections)])
+    yield gauge("edge_tunnels", "Open WebSockets.", ("listener",), [(at, stats.tunnels)])
     left = CounterMetricFamily("edge_callers_left", "Requests whose caller left before the end.", labels=("listener",))
     left.add_metric(at, stats.callers_left)
     yield left
-    yield _counter("edge_connections_refused", "Connections that were not served.", ("listener", "reason"), [
+    yield counter("edge_connections_refused", "Connections that were not served.", ("listener", "reason"), [
         ((*at, reason), count) for reason, count in stats.refused.items()
     ])  # fmt: skip
     if stats.certificate is not None:
         days, failures = stats.certificate()
-        yield _gauge("edge_certificate_days_left", "Until the certificate expires.", ("listener",), [(at, days)])
-        yield _counter(
+        yield gauge("edge_certificate_days_left", "Until the certificate expires.", ("listener",), [(at, days)])
+        yield counter(
             "edge_certificate_reload_failures",
             "New certificates that could not serve.",
             ("listener",),
             [(at, failures)],
         )
-    yield _counter("edge_timeouts", "What took too long, by kind.", ("listener", "kind"), [
+    yield counter("edge_timeouts", "What took too long, by kind.", ("listener", "kind"), [
         ((*at, kind), count) for kind, count in stats.timeouts.items()
     ])  # fmt: skip
     if stats.speech:
@@ -86,7 +86,7 @@ def _speech_families(stats: ListenerStats) -> Iterator[Metric]:
     failed.add_metric(at, stats.speech_failed)
     yield total
     yield failed
-    yield _histogram(
+    yield histogram(
         "tts_synthesis_duration_seconds",
         "From a request for speech that succeeded to its last byte.",
         ("listener",),
@@ -97,29 +97,29 @@ def _speech_families(stats: ListenerStats) -> Iterator[Metric]:
 def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
     """Yield the families of pools and their endpoints."""
     pools = tuple(pools)
-    yield _gauge(
+    yield gauge(
         "pool_queue_length", "Requests that wait for a slot.", ("pool",), [((p.name,), p.waiting) for p in pools]
     )
-    yield _histogram(
+    yield histogram(
         "pool_queue_wait_seconds", "How long requests waited for a slot.", ("pool",),
         [((p.name,), p.stats.queue_wait) for p in pools],
     )  # fmt: skip
-    yield _histogram(
+    yield histogram(
         "pool_ttfa_seconds", "From a request for speech to the first byte of sound that its caller gets.", ("pool",),
         [((p.name,), p.stats.ttfa) for p in pools],
     )  # fmt: skip
-    yield _histogram(
+    yield histogram(
         "pool_estimate_error_seconds", "How far the expected duration of a lease for speech was from the real one.",
         ("pool",), [((p.name,), p.stats.estimate_error) for p in pools],
     )  # fmt: skip
-    yield _counter("pool_refusals", "Requests refused, by reason.", ("pool", "reason"), [
+    yield counter("pool_refusals", "Requests refused, by reason.", ("pool", "reason"), [
         ((p.name, reason), count) for p in pools for reason, count in p.stats.refusals.items()
     ])  # fmt: skip
-    yield _counter("pool_retries", "Requests sent again.", ("pool",), [((p.name,), p.stats.retries) for p in pools])
-    yield _counter("pool_hedges", "Second attempts beside slow ones.", ("pool",), [
+    yield counter("pool_retries", "Requests sent again.", ("pool",), [((p.name,), p.stats.retries) for p in pools])
+    yield counter("pool_hedges", "Second attempts beside slow ones.", ("pool",), [
         ((p.name,), p.stats.hedges) for p in pools
     ])  # fmt: skip
-    yield _counter("pool_coalesced", "Requests that got the answer to an equal one that was in flight.", ("pool",), [
+    yield counter("pool_coalesced", "Requests that got the answer to an equal one that was in flight.", ("pool",), [
         ((p.name,), p.stats.coalesced) for p in pools
     ])  # fmt: skip
     yield from _kept_families(pools)
@@ -130,23 +130,21 @@ def pool_families(pools: Iterable[PoolState]) -> Iterator[Metric]:
 
 def _kept_families(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
     at = ("pool",)
-    yield _gauge("pool_kept_answers", "Answers kept in memory.", at, [((p.name,), p.stats.kept_answers) for p in pools])
-    yield _gauge("pool_kept_bytes", "Memory of those answers.", at, [((p.name,), p.stats.kept_bytes) for p in pools])
-    yield _counter(
+    yield gauge("pool_kept_answers", "Answers kept in memory.", at, [((p.name,), p.stats.kept_answers) for p in pools])
+    yield gauge("pool_kept_bytes", "Memory of those answers.", at, [((p.name,), p.stats.kept_bytes) for p in pools])
+    yield counter(
         "pool_kept_served", "Requests that got a kept answer.", at, [((p.name,), p.stats.kept_served) for p in pools]
     )
 
 
 def _scatter_families(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
     at = ("pool",)
-    yield _counter(
-        "pool_scattered_texts", "Texts spoken in parts.", at, [((p.name,), p.stats.scattered) for p in pools]
-    )
-    yield _counter("pool_parts", "Parts of those texts.", at, [((p.name,), p.stats.parts) for p in pools])
-    yield _counter(
+    yield counter("pool_scattered_texts", "Texts spoken in parts.", at, [((p.name,), p.stats.scattered) for p in pools])
+    yield counter("pool_parts", "Parts of those texts.", at, [((p.name,), p.stats.parts) for p in pools])
+    yield counter(
         "pool_parts_repeated", "Parts spoken again.", at, [((p.name,), p.stats.parts_repeated) for p in pools]
     )
-    yield _counter(
+    yield counter(
         "pool_underruns", "Parts that came over 0.1 s after their listener had heard what was before them.", at,
         [((p.name,), p.stats.underruns) for p in pools],
     )  # fmt: skip
@@ -155,48 +153,51 @@ def _scatter_families(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
 def _endpoint_gauges(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
     labels = ("pool", "endpoint")
     states = [((p.name, e.name), e) for p in pools for e in p.endpoints]
-    yield _gauge(
+    yield gauge(
         "endpoint_slots", "Requests that an endpoint may serve at once.", labels, [(at, e.slots) for at, e in states]
     )
-    yield _gauge("endpoint_inflight", "Open leases.", labels, [(at, e.inflight) for at, e in states])
-    yield _gauge("endpoint_healthy", "1 while probes succeed.", labels, [(at, e.healthy) for at, e in states])
-    yield _gauge("endpoint_ready", "1 while it may take leases.", labels, [(at, e.ready) for at, e in states])
-    yield _counter("endpoint_ejections", "Passive removals.", labels, [(at, e.ejections) for at, e in states])
+    yield gauge("endpoint_inflight", "Open leases.", labels, [(at, e.inflight) for at, e in states])
+    yield gauge("endpoint_healthy", "1 while probes succeed.", labels, [(at, e.healthy) for at, e in states])
+    yield gauge("endpoint_ready", "1 while it may take leases.", labels, [(at, e.ready) for at, e in states])
+    yield counter("endpoint_ejections", "Passive removals.", labels, [(at, e.ejections) for at, e in states])
 
 
 def _endpoint_counters(pools: tuple[PoolState, ...]) -> Iterator[Metric]:
     labels = ("pool", "endpoint")
     stats = [((p.name, name), counted) for p in pools for name, counted in p.stats.endpoints.items()]
-    yield _counter("endpoint_attempts", "Attempts by outcome.", (*labels, "outcome"), [
+    yield counter("endpoint_attempts", "Attempts by outcome.", (*labels, "outcome"), [
         ((*at, outcome), count) for at, counted in stats for outcome, count in counted.attempts.items()
     ])  # fmt: skip
-    yield _histogram(
+    yield histogram(
         "endpoint_ttfa_seconds", "From a request's head to the first byte of its answer's body.", labels,
         [(at, counted.ttfa) for at, counted in stats],
     )  # fmt: skip
-    yield _histogram(
+    yield histogram(
         "endpoint_duration_seconds", "From a request's head to its answer's end.", labels,
         [(at, counted.duration) for at, counted in stats],
     )  # fmt: skip
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+def counter(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    """Make a counter of numbers by the values of its labels."""
     family = CounterMetricFamily(name, text, labels=labels)
     for at, value in values:
         family.add_metric(at, value)
     return family
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+def gauge(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    """Make a gauge of numbers by the values of its labels."""
     family = GaugeMetricFamily(name, text, labels=labels)
     for at, value in values:
         family.add_metric(at, value)
     return family
 
 
-def _histogram(
+def histogram(
     name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], Histogram]]
 ) -> Metric:
+    """Make a histogram of histograms by the values of its labels."""
     family = HistogramMetricFamily(name, text, labels=labels)
     for at, histogram in values:
         bounds = [decimal(bound) for bound in histogram.bounds] + ["+Inf"]

@@ -3,8 +3,9 @@
 Must not know what is measured.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan, nan
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -83,6 +84,42 @@ class Source:
 
     collector: Collector
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+Family = tuple[str, str, str, list[tuple[str, dict[str, str], float | None]]]
+"""A family as JSON knows it: name, help, type, and of each sample name, labels and value (None where it is NaN)."""
+
+
+def families(sources: Iterable[Source]) -> list[Family]:
+    """Return all series in a form that another process can be told."""
+    return [
+        (
+            family.name,
+            family.documentation,
+            family.type,
+            [
+                (sample.name, {**source.labels, **sample.labels}, None if isnan(sample.value) else sample.value)
+                for sample in family.samples
+            ],
+        )
+        for source in sources
+        for family in source.collector.collect()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Series that another process has told."""
+
+    families: Sequence[Family]
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        for name, documentation, kind, samples in self.families:
+            family = Metric(name, documentation, kind)
+            for sample, labels, value in samples:
+                family.add_sample(sample, labels, nan if value is None else value)
+            yield family
 
 
 def render(sources: Iterable[Source]) -> bytes:

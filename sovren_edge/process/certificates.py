@@ -42,7 +42,7 @@ def upstream_context(pool: ResolvedPool) -> ssl.SSLContext:
 
 async def watch_certificates(certificates: Mapping[str, Certificate], log: FilteringBoundLogger) -> None:
     """Look for newer files until cancelled."""
-    while certificates:
+    while True:
         await asyncio.sleep(LOOK_S)
         for name, certificate in certificates.items():
             try:

@@ -36,7 +36,7 @@ class Message:
 class Reply:
     """An answer that has bytes beside it."""
 
-    value: object
+    value: Any
     blob: bytes = b""
 
 
@@ -75,7 +75,7 @@ class Channel:
         self.closed = asyncio.Event()
         self._loop.add_reader(end.fileno(), self._on_readable)
 
-    async def call(self, method: str, blob: bytes = b"", descriptors: Sequence[int] = (), **given: object) -> Reply:
+    async def call(self, method: str, blob: bytes = b"", descriptors: Sequence[int] = (), **given: Any) -> Reply:
         """Return the other process's answer; raises its EdgeError, or ChannelClosedError."""
         number = next(self._numbers)
         answer: asyncio.Future[Reply] = self._loop.create_future()
@@ -88,7 +88,7 @@ class Channel:
         finally:
             self._asked.pop(number, None)
 
-    def tell(self, method: str, blob: bytes = b"", descriptors: Sequence[int] = (), **given: object) -> None:
+    def tell(self, method: str, blob: bytes = b"", descriptors: Sequence[int] = (), **given: Any) -> None:
         """Send a note, to which there is no answer; nobody hears it where the other process has gone."""
         if not self.closed.is_set():
             self._send({"call": method, "number": 0, "given": given}, blob, descriptors)

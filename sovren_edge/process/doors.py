@@ -3,6 +3,7 @@
 Must not know how its parts are shared out to workers.
 """
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -11,13 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import hdrs, web
 
 from pools.pool import Pool
 from pools.tiers import Tiers
 from sovren_edge.acceptor import Acceptor, Entrance, Serve, accepting
-from sovren_edge.application import Gate, Open, serve_application
+from sovren_edge.application import Gate, Open, Refresh, serve_application
 from sovren_edge.auth.networks import Networks
 from sovren_edge.config.model import Config
 from sovren_edge.config.resolved import PlannedListener
@@ -42,9 +44,25 @@ from sovren_edge.tls import Certificate
 METHODS = hdrs.METH_ALL
 
 
+class Everything(Protocol):
+    """What the whole program has to tell, beside this process; as of the last `refresh`."""
+
+    async def refresh(self) -> None:
+        """Ask the other processes."""
+
+    def sources(self) -> Iterable[Source]:
+        """Return their series."""
+
+    def status(self) -> object:
+        """Return the state of all pools, as JSON knows it."""
+
+
 @dataclass(slots=True)
 class Shared:
-    """What the doors of one worker share; `sources` are every listener's series, for the port that shows all."""
+    """What the doors of one worker share; `sources` are every listener's series, `stats` what they count.
+
+    Nobody comes in before `opened` is set. While `unready`, /ready says that others are to be asked.
+    """
 
     config: Config
     state_dir: Path
@@ -55,13 +73,18 @@ class Shared:
     descriptors: Descriptors
     certificates: Mapping[str, Certificate]
     speaking: Speaking
-    sources: list[Source] = field(default_factory=list)
-    acceptors: list[Acceptor] = field(default_factory=list)
-    open_requests: Open = field(default_factory=Open)
+    everything: Everything
+    opened: asyncio.Event
+    sources: dict[str, tuple[Source, ...]] = field(default_factory=dict)
+    stats: dict[str, ListenerStats] = field(default_factory=dict)
+    pages: dict[str, OwnPages] = field(default_factory=dict)
+    acceptors: dict[str, Acceptor] = field(default_factory=dict)
+    open_requests: dict[str, Open] = field(default_factory=dict)
+    unready: bool = False
 
 
 def open_door(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AbstractAsyncContextManager[None]:
-    """Serve one listener until the block ends."""
+    """Serve one listener until the block ends; what it counts goes on where one of its name left off."""
     if listener.handler is not None:
         return _open_handler(listener, listener.handler, listening, shared)
     if listener.kind == "gateway":
@@ -69,51 +92,75 @@ def open_door(listener: PlannedListener, listening: socket.socket, shared: Share
         return _open_handler(listener, gateway, listening, shared)
     if listener.kind == "balance" and listener.pool is not None:
         return _open_balance(listener, shared.tiers_of(listener.pool), listening, shared)
+    if listener.pool is not None:
+        return _open_pool_status(listener, shared.tiers_of(listener.pool).pools, listening, shared)
     return _open_status(listener, listening, shared)
+
+
+def _stats(listener: PlannedListener, shared: Shared, *, speech: bool = False) -> ListenerStats:
+    stats = shared.stats.get(listener.name)
+    if stats is None:
+        stats = shared.stats[listener.name] = ListenerStats(listener.name, listener.service, speech=speech)
+        stats.timeouts.update(dict.fromkeys(TIMEOUTS, 0))
+    return stats
 
 
 def _open_balance(
     listener: PlannedListener, tiers: Tiers, listening: socket.socket, shared: Shared
 ) -> AbstractAsyncContextManager[None]:
     speech = any(pool.settings.kind == "speech" for pool in tiers.pools)
-    stats = ListenerStats(listener.name, listener.service, speech=speech)
+    stats = _stats(listener, shared, speech=speech)
     pages = OwnPages(
         health=listener.health,
         checks=_checks(tiers.pools),
         sources=lambda: (own, _pools_source(tiers.pools, shared)),
         trusted=Networks(shared.config.edge.trusted),
         quorum=any,
-        draining=lambda: shared.relay.draining,
+        draining=lambda: shared.unready,
     )
     own = Source(ListenerCollector(stats, lambda: pages.ready))
     return _open_relayed(listener, listening, shared, tiers=tiers, pages=pages, own=own, stats=stats)
 
 
-def _open_status(
-    listener: PlannedListener, listening: socket.socket, shared: Shared
+def _open_pool_status(
+    listener: PlannedListener, pools: tuple[Pool, ...], listening: socket.socket, shared: Shared
 ) -> AbstractAsyncContextManager[None]:
-    pools = shared.tiers_of(listener.pool).pools if listener.pool else tuple(shared.pools.values())
-    stats = ListenerStats(listener.name, listener.service)
+    stats = _stats(listener, shared)
 
     def status() -> object:
         described = [describe_pool(pool, shared.relay.stats_of(pool)) for pool in pools]
         return {"service": listener.service, "pools": described}
 
-    def sources() -> Iterable[Source]:
-        everything = () if listener.pool else (Source(shared.services.writer), *shared.sources)
-        return (own, _pools_source(pools, shared), *(source for source in everything if source is not own))
-
     pages = OwnPages(
         health=listener.health,
-        checks=_checks(pools) if listener.pool else {},
-        sources=sources,
+        checks=_checks(pools),
+        sources=lambda: (own, _pools_source(pools, shared)),
         trusted=Networks(shared.config.edge.trusted),
         status=status,
         alone=True,
-        draining=lambda: shared.relay.draining,
+        draining=lambda: shared.unready,
     )
     own = Source(ListenerCollector(stats, lambda: pages.ready))
     return _open_relayed(listener, listening, shared, tiers=Tiers(()), pages=pages, own=own, stats=stats)
+
+
+@asynccontextmanager
+async def _open_status(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AsyncIterator[None]:
+    """Tell of the whole program: other processes are asked whenever somebody looks."""
+    stats, everything = _stats(listener, shared), shared.everything
+    pages = OwnPages(
+        health=listener.health,
+        checks={},
+        sources=everything.sources,
+        trusted=Networks(shared.config.edge.trusted),
+        status=lambda: {"service": listener.service, "pools": everything.status()},
+        alone=True,
+        draining=lambda: shared.unready,
+    )
+    own = Source(ListenerCollector(stats, lambda: pages.ready))
+    shared.pages[listener.name], shared.sources[listener.name] = pages, (own,)
+    async with _serving(listener, web.Application(), pages, listening, shared, refresh=everything.refresh):
+        yield
 
 
 def _checks(pools: Iterable[Pool]) -> dict[str, Check]:
@@ -136,8 +183,7 @@ async def _open_relayed(
     stats: ListenerStats,
 ) -> AsyncIterator[None]:
     relay = shared.relay
-    stats.timeouts.update(dict.fromkeys(TIMEOUTS, 0))
-    shared.sources.append(own)
+    shared.pages[listener.name], shared.sources[listener.name] = pages, (own,)
     allow, trusted = Networks(listener.settings.allow), Networks(shared.config.edge.trusted)
     scheme = b"http" if listener.settings.tls is None else b"https"
     door = Door(
@@ -155,7 +201,7 @@ async def _open_relayed(
     )
     entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
     async with accepting(entrance) as acceptor:
-        shared.acceptors.append(acceptor)
+        shared.acceptors[listener.name] = acceptor
         yield
 
 
@@ -178,6 +224,7 @@ def _entrance(
         Limits(edge.connections, edge.connections_per_address, trusted, stats),
         shared.descriptors,
         patience_s=shared.config.relay.head_timeout_s,
+        opened=shared.opened,
         tls=None if certificate is None else certificate.context,
         proxies=trusted if listener.settings.proxy_protocol else None,
     )
@@ -188,7 +235,7 @@ async def _open_handler(
     listener: PlannedListener, handler: Handler, listening: socket.socket, shared: Shared
 ) -> AsyncIterator[None]:
     services, metrics = shared.services, Metrics()
-    stats = ListenerStats(listener.name, listener.service)
+    stats = _stats(listener, shared)
     edge = services.edge(listener.name, metrics)
     if type(handler).migrations is not None and type(handler).needs_database:
         edge.depends("database", lambda: services.database_ready)
@@ -197,11 +244,11 @@ async def _open_handler(
         checks=edge.checks,
         sources=lambda: (own, series),
         trusted=Networks(shared.config.edge.trusted),
-        draining=lambda: shared.relay.draining,
+        draining=lambda: shared.unready,
     )
     own = Source(ListenerCollector(stats, lambda: pages.ready))
     series = Source(metrics.registry, {"listener": listener.name})
-    shared.sources += (own, series)
+    shared.pages[listener.name], shared.sources[listener.name] = pages, (own, series)
     async with _opened(listener, handler, edge) as routes:
         app = build_application(
             routes,
@@ -213,15 +260,27 @@ async def _open_handler(
             log=services.log.bind(listener=listener.name),
             observe=_observer(listener.name, stats, shared),
         )
-        async with (
-            serve_application(
-                app,
-                Gate(pages, Networks(listener.settings.allow), shared.open_requests),
-                decompress=type(handler).decompress,
-            ) as serve,
-            accepting(_entrance(listener, listening, shared, stats, serve)) as acceptor,
-        ):
-            shared.acceptors.append(acceptor)
+        async with _serving(listener, app, pages, listening, shared, decompress=type(handler).decompress):
+            yield
+
+
+@asynccontextmanager
+async def _serving(
+    listener: PlannedListener,
+    app: web.Application,
+    pages: OwnPages,
+    listening: socket.socket,
+    shared: Shared,
+    *,
+    decompress: bool = True,
+    refresh: Refresh | None = None,
+) -> AsyncIterator[None]:
+    inside = shared.open_requests[listener.name] = Open()
+    gate = Gate(pages, Networks(listener.settings.allow), inside, refresh)
+    async with serve_application(app, gate, decompress=decompress) as serve:
+        entrance = _entrance(listener, listening, shared, _stats(listener, shared), serve)
+        async with accepting(entrance) as acceptor:
+            shared.acceptors[listener.name] = acceptor
             yield
 
 

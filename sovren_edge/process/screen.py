@@ -3,22 +3,24 @@
 Must not know how anything is served.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from pools.pool import Pool
 from sovren_edge.config.plan import Plan
 from sovren_edge.config.resolved import PlannedListener
 
 SENTENCE = "Good morning. The board is in session."
 
 
-def print_screen(plan: Plan, state_dir: Path, pools: Mapping[str, Pool], console: Console | None = None) -> None:
-    """Show the ports, the pools and what to try next."""
+def print_screen(
+    plan: Plan, state_dir: Path, pools: Sequence[Mapping[str, Any]], console: Console | None = None
+) -> None:
+    """Show the ports, the pools (as relay.metrics.describe_pool tells of them) and what to try next."""
     console = console or Console(highlight=False)
     where = (
         f"everything on 127.0.0.1, state in {_short(state_dir)}"
@@ -54,13 +56,13 @@ def _serves(plan: Plan, listener: PlannedListener) -> str:
     return " > ".join(pool.tiers or (pool.name,)) if pool else ""
 
 
-def _pools(pools: Mapping[str, Pool]) -> Table:
+def _pools(pools: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("pool", "ready", "slots", "endpoints", box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for pool in pools.values():
-        present = [endpoint for endpoint in pool.endpoints if not endpoint.absent]
-        ready = f"{sum(endpoint.ready for endpoint in present)} of {len(present)}" if present else "absent here"
-        where = " ".join(endpoint.address.decode() for endpoint in pool.endpoints)
-        table.add_row(pool.name, ready, str(sum(endpoint.slots for endpoint in present)), where)
+    for pool in pools:
+        present = [endpoint for endpoint in pool["endpoints"] if not endpoint["absent"]]
+        ready = f"{sum(endpoint['ready'] for endpoint in present)} of {len(present)}" if present else "absent here"
+        where = " ".join(endpoint["address"] for endpoint in pool["endpoints"])
+        table.add_row(pool["name"], ready, str(sum(endpoint["slots"] for endpoint in present)), where)
     return table
 
 

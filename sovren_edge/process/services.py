@@ -14,11 +14,10 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.auth.jwks import Jwks
 from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier
-from sovren_edge.config.model import Config
-from sovren_edge.config.plan import Plan
 from sovren_edge.handler.edge import Clock, Edge
 from sovren_edge.observe.log import LogWriter
 from sovren_edge.observe.registry import Metrics
+from sovren_edge.process.parts import Part
 from sovren_edge.store.database import Database, open_database
 
 READY_INTERVAL_S = 2.0
@@ -61,17 +60,14 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(
-    plan: Plan, config: Config, database_url: str | None, log: FilteringBoundLogger, writer: LogWriter
-) -> AsyncIterator[Services]:
-    """Hold what handlers share; nothing is opened that no handler can use."""
-    handled = any(listener.handler is not None or listener.kind == "gateway" for listener in plan.listeners)
+async def open_services(part: Part, log: FilteringBoundLogger, writer: LogWriter) -> AsyncIterator[Services]:
+    """Hold what handlers share; nothing is opened that none of them can use."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
         database = None
-        if handled and database_url is not None:
-            database = await stack.enter_async_context(open_database(database_url, config.database))
-        yield Services(log, writer, http, _doors(plan, config), database, _verifier(config.auth, http, log))
+        if part.database_url is not None:
+            database = await stack.enter_async_context(open_database(part.database_url, part.config.database))
+        yield Services(log, writer, http, part.doors, database, _verifier(part.config.auth, http, log))
 
 
 def _verifier(settings: AuthSettings, http: aiohttp.ClientSession, log: FilteringBoundLogger) -> Verifier | None:
@@ -81,17 +77,3 @@ def _verifier(settings: AuthSettings, http: aiohttp.ClientSession, log: Filterin
     if settings.jwks_url is not None:
         return Verifier(settings, Jwks(str(settings.jwks_url), http, time.monotonic, log), time.time)
     return None
-
-
-def _doors(plan: Plan, config: Config) -> dict[str, str]:
-    """Return each service's first door: here over loopback where it is bound to all addresses, else on its node."""
-    doors: dict[str, str] = {}
-    for listener in plan.listeners:
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.bind, listener.bind)
-        scheme = "http" if listener.settings.tls is None else "https"
-        doors.setdefault(listener.service or listener.name, f"{scheme}://{host}:{listener.port}")
-    for name, elsewhere in config.listeners.items():
-        if not elsewhere.planned and elsewhere.node is not None:
-            scheme = "http" if elsewhere.tls is None else "https"
-            doors.setdefault(elsewhere.service or name, f"{scheme}://{config.nodes[elsewhere.node]}:{elsewhere.port}")
-    return doors

@@ -5,8 +5,7 @@ Must not know what is served on a port.
 
 import errno
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import psutil
@@ -14,6 +13,9 @@ import psutil
 from sovren_edge.errors import StartupError
 
 OFFSETS = range(10_000, 50_001, 1_000)
+
+
+Address = tuple[str, int]
 
 
 class Wanted(NamedTuple):
@@ -24,29 +26,43 @@ class Wanted(NamedTuple):
     port: int
     ours: bool = True
 
+    @property
+    def address(self) -> Address:
+        """Where it is."""
+        return self.host, self.port
 
-@contextmanager
-def bind_all(wanted: Sequence[Wanted], backlog: int, port_offset: int) -> Iterator[dict[str, socket.socket]]:
-    """Bind every port or none; raise StartupError that names all taken ones, their holders and a free offset."""
-    with ExitStack() as stack:
-        bound: dict[str, socket.socket] = {}
-        faults: list[str] = []
-        taken = False
-        for one in wanted:
-            try:
-                listening = stack.enter_context(_bind(one, backlog))
-            except OSError as error:
-                faults.append(_describe(one, error))
-                taken |= error.errno == errno.EADDRINUSE
-                continue
-            if one.ours:
-                bound[one.name] = listening
-            else:
+
+def bind_all(
+    wanted: Sequence[Wanted], backlog: int, port_offset: int, kept: Mapping[Address, socket.socket]
+) -> dict[Address, socket.socket]:
+    """Return a listening socket for every port, those that are kept already among them.
+
+    All are bound or none: StartupError names all that are taken, their holders and an offset that is free.
+    """
+    bound: dict[Address, socket.socket] = {}
+    faults: list[str] = []
+    taken = False
+    for one in wanted:
+        if one.address in kept:
+            bound[one.address] = kept[one.address]
+            continue
+        try:
+            listening = _bind(one, backlog)
+        except OSError as error:
+            faults.append(_describe(one, error))
+            taken |= error.errno == errno.EADDRINUSE
+            continue
+        if one.ours:
+            bound[one.address] = listening
+        else:
+            listening.close()
+    if faults:
+        for address, listening in bound.items():
+            if address not in kept:
                 listening.close()
-        if faults:
-            advice = [_advise(wanted, port_offset)] if taken else []
-            raise StartupError("\n".join([*faults, *advice]))
-        yield bound
+        advice = [_advise(wanted, port_offset)] if taken else []
+        raise StartupError("\n".join([*faults, *advice]))
+    return bound
 
 
 def _bind(one: Wanted, backlog: int) -> socket.socket:
@@ -76,10 +92,21 @@ def _holder(port: int) -> str:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
         return "another program (its owner may ask: ss -ltnp)"
-    for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-            return f"{_name(connection.pid)} (pid {connection.pid})"
-    return "another program (not visible to this user)"
+    holders = {
+        connection.pid
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid
+    }
+    # Of a program with workers, the one that started the others.
+    first = next((pid for pid in sorted(holders) if _parent(pid) not in holders), None)
+    return "another program (not visible to this user)" if first is None else f"{_name(first)} (pid {first})"
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(psutil.Process(pid).ppid())
+    except psutil.Error:
+        return None
 
 
 def _name(pid: int) -> str:

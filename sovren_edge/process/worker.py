@@ -1,189 +1,139 @@
-"""Owns what a worker is made of: pools, the relay and its doors, handlers, probes; composed here and nowhere else.
+"""Owns a worker's process: it is told its part, serves it, and never outlives the supervisor.
 
-Must not know signals, the binding of sockets or the local stack.
+Must not know what serving takes, nor which other workers there are.
 """
 
 import asyncio
-import random
-import resource
+import ctypes
+import gc
+import os
+import pickle
+import signal
 import socket
-import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
-from structlog.typing import FilteringBoundLogger
+import uvloop
 
-from pools.endpoint import Endpoint
-from pools.pool import Pool
-from pools.probe import open_client, watch
-from pools.tiers import Tiers
-from sovren_edge.acceptor import Acceptor
-from sovren_edge.application import Open
-from sovren_edge.auth.callers import Callers
-from sovren_edge.config.model import Config
-from sovren_edge.config.plan import Plan
-from sovren_edge.config.resolved import ResolvedPool
-from sovren_edge.limits import Descriptors, most_callers
-from sovren_edge.observe.log import LogWriter, Timestamps
-from sovren_edge.process.certificates import load_certificates, upstream_context, watch_certificates
-from sovren_edge.process.doors import Shared, open_door
-from sovren_edge.process.following import Following
-from sovren_edge.process.services import open_services
-from sovren_edge.relay.journal import Journal
-from sovren_edge.relay.relay import Relay
-from sovren_edge.speech.keep import Keep
-from sovren_edge.speech.serving import Speaking
-from sovren_edge.tls import Certificate
+from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.local.stack import open_stack
+from sovren_edge.observe.log import open_log
+from sovren_edge.process.channel import Channel, Message, Method, take_socket
+from sovren_edge.process.life import CHANNEL_DESCRIPTOR
+from sovren_edge.process.parts import Part, Role
+from sovren_edge.process.serving import Means, open_serving
 
-DRAIN_POLL_S = 0.02
+POSTGRES_PORT = 5432
+GC_THRESHOLD = (50_000, 20, 20)
+FREE_BYTES = 4 << 20
+PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """A running worker."""
+def main() -> None:
+    """Be a worker: what is to be done comes over the descriptor that the supervisor has left."""
+    _end_with_parent()
+    _keep_freed_memory()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(take_socket(CHANNEL_DESCRIPTOR)))
 
-    relay: Relay
-    pools: Mapping[str, Pool]
-    acceptors: Sequence[Acceptor]
-    certificates: Mapping[str, Certificate]
-    keeps: Mapping[str, Keep]
-    inside: Open
 
-    async def drain(self, drain_s: float) -> int:
-        """Stop accepting, let open requests finish, and cut what is left after `drain_s`; return how many were cut."""
-        for acceptor in self.acceptors:
-            acceptor.close()
-        self.relay.drain()
-        try:
-            async with asyncio.timeout(drain_s):
-                while self.busy:  # noqa: ASYNC110 - it falls by many callbacks, none of which knows of draining
-                    await asyncio.sleep(DRAIN_POLL_S)
-        except TimeoutError:
-            pass
-        return self.relay.close()
+def _end_with_parent() -> None:
+    """Have the kernel end this process with its parent, also while it cannot notice; elsewhere the channel tells."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
-    @property
-    def probed(self) -> bool:
-        """Whether every pool's first round of probes is over."""
-        return all(pool.probed for pool in self.pools.values())
 
-    @property
-    def busy(self) -> int:
-        """Requests that are being served."""
-        return sum(downstream.busy for downstream in self.relay.downstreams) + self.inside.count
+def _keep_freed_memory() -> None:
+    """Let the C library keep some megabytes that are free instead of returning and fetching them all the time.
+
+    glibc learns how much from the first large block that is freed (mallopt(3), M_MMAP_THRESHOLD). Otherwise the lines
+    of the log, which come and go by the hundred, cost up to one page fault a request.
+    """
+    block = bytes(FREE_BYTES)
+    del block
+
+
+async def _work(end: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[Message] = loop.create_future()
+    began: asyncio.Future[object] = loop.create_future()
+    ended = asyncio.Event()
+
+    def start(message: Message) -> "asyncio.Future[object]":
+        told.set_result(message)
+        return began
+
+    methods: dict[str, Method] = {"start": start, "end": lambda _message: ended.set()}
+    channel = Channel(end, methods)
+    leash = asyncio.ensure_future(_end_with(channel))
+    message = await told
+    part: Part = pickle.loads(message.blob)  # noqa: S301 - from the process that started this one, over its socket
+    _settle_in(part)
+    sockets = dict(zip(message.given["listeners"], map(take_socket, message.descriptors), strict=True))
+    try:
+        async with _open_role(part, sockets, message.given, channel, methods) as answer:
+            _expect_long_life()
+            began.set_result(answer)
+            await ended.wait()
+    except* StartupError as group:
+        fault = "\n".join(str(error) for error in _leaves(group))
+        if began.done():
+            raise
+        began.set_exception(EdgeError(500, "cannot_start", fault))
+        await ended.wait()
+    finally:
+        leash.cancel()
+    channel.close()
+
+
+async def _end_with(channel: Channel) -> None:
+    await channel.closed.wait()
+    # Nobody is left who could be told anything.
+    os._exit(1)
+
+
+def _settle_in(part: Part) -> None:
+    if part.settings.cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, part.settings.cpus)
+    if part.settings.nice:
+        os.nice(part.settings.nice)
+
+
+def _expect_long_life() -> None:
+    # What lives as long as the program is not looked at again by every full collection.
+    gc.collect()
+    gc.freeze()
+    # Requests make no cycles: a collection for every few hundred of their objects would find nothing.
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 @asynccontextmanager
-async def open_worker(
-    plan: Plan,
-    config: Config,
-    sockets: Mapping[str, socket.socket],
-    database_url: str | None,
-    state_dir: Path,
-    *,
-    log: FilteringBoundLogger,
-    writer: LogWriter,
-) -> AsyncIterator[Worker]:
-    """Serve every listener of the plan on its bound socket until the block ends."""
-    pools = _make_pools(plan)
-    certificates = load_certificates(plan.listeners)
-    async with asyncio.TaskGroup() as group:
-        relay = _make_relay(config, log, writer, group.create_task)
-        for pool in pools.values():
-            relay.stats_of(pool)
-        async with AsyncExitStack() as stack:
-            services = await stack.enter_async_context(open_services(plan, config, database_url, log, writer))
-            descriptors = _descriptors(config, pools, log)
-            tokens = services.tokens
-            speaking = Speaking(None if tokens is None else Callers(tokens, time.time, group.create_task).name)
-            tiers_of = partial(_tiers, plan, pools)
-            shared = Shared(config, state_dir, relay, pools, tiers_of, services, descriptors, certificates, speaking)
-            for listener in plan.listeners:
-                await stack.enter_async_context(open_door(listener, sockets[listener.name], shared))
-            probes = await stack.enter_async_context(open_client())
-            tasks = [group.create_task(watch(pool, probes, relay.observe)) for pool in pools.values()]
-            for pool in pools.values():
-                if pool.settings.dns is not None and not plan.local:
-                    following = Following(relay, probes, group.create_task, log, _tls(plan.pools[pool.name]))
-                    tasks.append(group.create_task(following.run(pool, pool.settings.dns)))
-            tasks += [group.create_task(relay.run()), group.create_task(services.watch())]
-            tasks.append(group.create_task(watch_certificates(certificates, log)))
-            try:
-                yield Worker(relay, pools, shared.acceptors, certificates, shared.speaking.keeps, shared.open_requests)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                relay.close()
+async def _open_role(
+    part: Part, sockets: Mapping[str, socket.socket], given: Mapping[str, object], channel: Channel,
+    methods: dict[str, Method],
+) -> AsyncIterator[object]:  # fmt: skip
+    """Serve a part until the block ends; yield what the supervisor is to know."""
+    async with AsyncExitStack() as stack:
+        log, writer = stack.enter_context(open_log(part.config.log))
+        log = log.bind(worker=part.name)
+
+        def report(event: str, fields: Mapping[str, object]) -> None:
+            (log.warning if event == "local_process_died" else log.info)(event, **fields)
+
+        if part.role is Role.LOCAL:
+            port = POSTGRES_PORT + part.port_offset
+            local = await stack.enter_async_context(open_stack(part.state_dir, part.plan.engines, port, report))
+            yield {"database_url": local.database_url}
+            return
+        means = Means(part, sockets, given, channel, log, writer)
+        methods |= await stack.enter_async_context(open_serving(means))
+        yield None
 
 
-def _make_pools(plan: Plan) -> dict[str, Pool]:
-    pools = {name: _make_pool(resolved) for name, resolved in plan.pools.items() if not resolved.tiers}
-    for pool in pools.values():
-        # With --local nobody outside of this machine is asked.
-        pool.discovered |= plan.local
-    return pools
-
-
-def _make_pool(resolved: ResolvedPool) -> Pool:
-    settings = resolved.settings
-    tls = _tls(resolved)
-    name = settings.tls.name if settings.tls is not None else ""
-    endpoints = [
-        Endpoint(
-            one.name,
-            one.host,
-            one.port,
-            settings.slots,
-            settings.probe,
-            one.absent,
-            tls=tls,
-            server_name=name or (one.host if tls else ""),
-        )
-        for one in resolved.endpoints
-    ]
-    return Pool(resolved.name, settings, endpoints, _roll, random.random)
-
-
-def _tls(resolved: ResolvedPool) -> ssl.SSLContext | None:
-    return upstream_context(resolved) if resolved.settings.tls is not None else None
-
-
-def _descriptors(config: Config, pools: Mapping[str, Pool], log: FilteringBoundLogger) -> Descriptors:
-    """Share the process's descriptors out among callers and endpoints."""
-    kept = config.relay.idle_connections_per_endpoint * sum(len(pool.endpoints) for pool in pools.values())
-    most = most_callers(resource.getrlimit(resource.RLIMIT_NOFILE)[0], kept)
-    return Descriptors(most, lambda event: log.warning(event, connections=most))
-
-
-def _roll(sides: int) -> int:
-    # A quarter of randrange's cost, and even enough for a handful of sides.
-    return int(random.random() * sides)  # noqa: S311 - ties and pauses, no secrets
-
-
-def _tiers(plan: Plan, pools: Mapping[str, Pool], name: str) -> Tiers:
-    """Return a pool's tiers; a pool of endpoints is its own only tier."""
-    return Tiers([pools[tier] for tier in plan.pools[name].tiers or (name,)])
-
-
-def _make_relay(
-    config: Config,
-    log: FilteringBoundLogger,
-    writer: LogWriter,
-    spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"],
-) -> Relay:
-    def on_change(pool: Pool, endpoint: Endpoint, why: str) -> None:
-        tell, became = (log.info, "ready") if endpoint.ready else (log.warning, "unready")
-        tell(f"endpoint_became_{became}", pool=pool.name, endpoint=endpoint.name, why=str(why))
-
-    return Relay(
-        settings=config.relay,
-        now=time.monotonic,
-        roll=_roll,
-        journal=Journal(Timestamps(time.time), writer.put if config.log.access else None),
-        spawn=spawn,
-        on_change=on_change,
-    )
+def _leaves(group: BaseExceptionGroup[StartupError]) -> Iterator[StartupError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

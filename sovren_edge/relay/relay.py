@@ -100,6 +100,7 @@ class Relay:
     budget: Budget = field(init=False)
     # Those that may be hedged, until they are answered.
     awaiting: set[Fetch] = field(default_factory=set)
+    # While it is set, an answer is its connection's last.
     draining: bool = False
     closed: bool = False
     # By whether the caller's address is trusted.
@@ -175,9 +176,8 @@ class Relay:
             await asyncio.sleep(STEP_S)
             self.sweep()
 
-    def drain(self) -> None:
-        """Close idle connections, and the others after their answer."""
-        self.draining = True
+    def close_idle(self) -> None:
+        """Close connections without a request."""
         for downstream in tuple(self.downstreams):
             downstream.close_when_idle()
 

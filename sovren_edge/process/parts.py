@@ -1,0 +1,119 @@
+"""Owns which worker serves what, and what of the configuration each is told: its own listeners, pools and secrets.
+
+Must not know processes or sockets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from sovren_edge.auth.tokens import AuthSettings
+from sovren_edge.config.model import Config, WorkerSettings
+from sovren_edge.config.plan import Plan
+from sovren_edge.config.resolved import PlannedListener
+from sovren_edge.gateway.settings import GatewaySettings
+from sovren_edge.store.settings import DatabaseSettings
+
+
+class Role(StrEnum):
+    """What a worker is for."""
+
+    BALANCE = "balance"
+    GATEWAY = "gateway"
+    HANDLERS = "handlers"
+    OPERATE = "operate"
+    # The local stack.
+    LOCAL = "local"
+
+
+# Those that need the database, and the keys of tokens.
+STORING = frozenset({Role.GATEWAY, Role.HANDLERS})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one worker is told at its start; `doors` are the URLs of services, `database_url` is None without one."""
+
+    name: str
+    role: Role
+    plan: Plan
+    config: Config
+    doors: Mapping[str, str]
+    state_dir: Path
+    port_offset: int = 0
+    database_url: str | None = None
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """How the worker's process is run."""
+        for name, settings in self.config.edge.workers.items():
+            if name == self.role:
+                return settings
+        return WorkerSettings()
+
+
+def role_of(listener: PlannedListener) -> Role:
+    """Return which worker serves a listener; the state of one pool is told where the pool is."""
+    match listener.kind:
+        case "gateway":
+            return Role.GATEWAY
+        case "handler":
+            return Role.HANDLERS
+        case "status" if listener.pool is None:
+            return Role.OPERATE
+        case _:
+            return Role.BALANCE
+
+
+def divide(plan: Plan, config: Config, state_dir: Path, port_offset: int) -> dict[str, Part]:
+    """Return every worker's part by the worker's name; there is always one that operates."""
+    roles = {Role.OPERATE, *map(role_of, plan.listeners)}
+    if plan.local:
+        roles.add(Role.LOCAL)
+    doors = doors_of(plan, config)
+    return {
+        name: Part(name, role, _plan_of(plan, role), _config_of(config, role), doors, state_dir, port_offset)
+        for role in Role
+        if role in roles
+        for name in _names(config, role)
+    }
+
+
+def _names(config: Config, role: Role) -> list[str]:
+    count = config.gateway.processes if role is Role.GATEWAY else 1
+    return [role.value] if count == 1 else [f"{role.value}-{number + 1}" for number in range(count)]
+
+
+def _plan_of(plan: Plan, role: Role) -> Plan:
+    listeners = tuple(listener for listener in plan.listeners if role_of(listener) is role)
+    pools = plan.pools if role is Role.BALANCE else {}
+    return replace(plan, listeners=listeners, pools=pools, engines=plan.engines if role is Role.LOCAL else (), map=())
+
+
+def _config_of(config: Config, role: Role) -> Config:
+    """Leave out every secret that a role does not need; the balancer knows its callers by their tokens."""
+    hidden: dict[str, object] = {"listeners": {}, "pools": {}}
+    if role is not Role.HANDLERS:
+        hidden["handlers"] = {}
+    if role is not Role.GATEWAY:
+        hidden["gateway"] = GatewaySettings()
+    if role not in STORING:
+        hidden["database"] = DatabaseSettings(schema_name=config.database.schema_name)
+    if role in {Role.OPERATE, Role.LOCAL}:
+        hidden["auth"] = AuthSettings()
+    return config.model_copy(update=hidden)
+
+
+def doors_of(plan: Plan, config: Config) -> dict[str, str]:
+    """Return each service's first door: here over loopback where it is bound to all addresses, else on its node."""
+    doors: dict[str, str] = {}
+    for listener in plan.listeners:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.bind, listener.bind)
+        scheme = "http" if listener.settings.tls is None else "https"
+        doors.setdefault(listener.service or listener.name, f"{scheme}://{host}:{listener.port}")
+    for name, elsewhere in config.listeners.items():
+        if not elsewhere.planned and elsewhere.node is not None:
+            scheme = "http" if elsewhere.tls is None else "https"
+            doors.setdefault(elsewhere.service or name, f"{scheme}://{config.nodes[elsewhere.node]}:{elsewhere.port}")
+    return doors

@@ -1,0 +1,153 @@
+"""Owns what the supervisor can ask of a worker that serves, and how it is carried out.
+
+Must not know processes, nor how their parts were divided.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from structlog.typing import FilteringBoundLogger
+
+from sovren_edge.local.socket_dir import admin_socket
+from sovren_edge.observe.log import LogWriter
+from sovren_edge.observe.registry import Source, Told, families
+from sovren_edge.process.admin import Admin, open_admin
+from sovren_edge.process.channel import Channel, Message, Method, Reply
+from sovren_edge.process.composition import Worker, open_worker
+from sovren_edge.process.parts import Part, Role
+from sovren_edge.process.pool_commands import Change, PoolCommands
+from sovren_edge.relay.metrics import PoolsCollector
+
+FIRST_READY_S = 60.0
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a worker serves with: its part, its listening sockets, what else it was told, and the way to others."""
+
+    part: Part
+    sockets: Mapping[str, socket.socket]
+    given: Mapping[str, Any]
+    channel: Channel
+    log: FilteringBoundLogger
+    writer: LogWriter
+
+
+class Whole:
+    """What the whole program has to tell; see doors.Everything."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._sources: list[Source] = []
+        self._status: object = []
+
+    async def refresh(self) -> None:
+        """Ask the supervisor, who asks all workers."""
+        reply = await self._channel.call("everything")
+        told: dict[str, Any] = orjson.loads(reply.blob)
+        self._sources = [Source(Told(series), {"worker": name}) for name, series in told["families"].items()]
+        self._status = told["pools"]
+
+    def sources(self) -> Iterable[Source]:
+        """Return all series, as of the last refresh."""
+        return self._sources
+
+    def status(self) -> object:
+        """Return the state of all pools, as of the last refresh."""
+        return self._status
+
+
+@asynccontextmanager
+async def open_serving(means: Means) -> AsyncIterator[dict[str, Method]]:
+    """Have everything ready until the block ends; yield what can be asked. Nobody comes in before `let_in`."""
+    async with AsyncExitStack() as stack:
+        whole = Whole(means.channel)
+        worker = await stack.enter_async_context(
+            open_worker(means.part, means.sockets, whole, log=means.log, writer=means.writer)
+        )
+        yield _Serving(means, worker, stack).methods()
+
+
+class _Serving:
+    def __init__(self, means: Means, worker: Worker, stack: AsyncExitStack) -> None:
+        self._means = means
+        self._worker = worker
+        self._stack = stack
+        self._commands = PoolCommands(worker)
+        self._commands.obey(means.given.get("by_hand", {}))
+
+    def methods(self) -> dict[str, Method]:
+        """Return all of them by name."""
+        commands = self._commands
+        return {
+            "let_in": self._let_in,
+            "probed": self._probed,
+            "unready": lambda _message: self._worker.refuse_readiness(),
+            "drain": self._drain,
+            "beat": lambda _message: self._beat(),
+            "families": lambda _message: Reply(None, orjson.dumps(families(self._sources()))),
+            "ports": lambda _message: self._ports(),
+            "pools": lambda _message: commands.describe(),
+            "change": lambda message: commands.change(message.given["endpoint"], Change(**message.given["change"])),
+            "kept": lambda _message: commands.kept(),
+            "forget_kept": lambda _message: commands.forget_kept(),
+        }
+
+    async def _let_in(self, message: Message) -> None:
+        self._worker.let_in()
+        part, log = self._means.part, self._means.log
+        if part.role is Role.OPERATE:
+            path, succeeds = admin_socket(part.state_dir), bool(message.given.get("succeeds"))
+            await self._stack.enter_async_context(open_admin(path, Admin(self._ask, log), log, succeeds=succeeds))
+
+    async def _ask(self, command: str, **given: object) -> object:
+        return (await self._means.channel.call("command", command=command, given=given)).value
+
+    async def _probed(self, _message: Message) -> bool:
+        """Wait for the first round of probes, and with --local for the first engine."""
+        worker, loop = self._worker, asyncio.get_running_loop()
+        deadline = loop.time() + FIRST_READY_S
+        local = self._means.part.plan.local
+        speech = [pool for pool in worker.pools.values() if pool.settings.local is not None] if local else []
+        while not (done := worker.probed and all(pool.ready for pool in speech)) and loop.time() < deadline:
+            await asyncio.sleep(POLL_S)
+        return done
+
+    async def _drain(self, message: Message) -> dict[str, int]:
+        given = message.given
+        return {"cut": await self._worker.drain(given["drain_s"], leave_backlog=given["leave_backlog"])}
+
+    def _beat(self) -> dict[str, object]:
+        return {"busy": self._worker.busy}
+
+    def _ports(self) -> list[dict[str, object]]:
+        shared = self._worker.shared
+        return [
+            {
+                "name": listener.name,
+                "port": listener.port,
+                "kind": listener.kind,
+                "ready": shared.pages[listener.name].ready,
+                "connections": shared.stats[listener.name].connections,
+                "requests": sum(shared.stats[listener.name].requests.values()),
+                "errors": sum(
+                    count for (_, status), count in shared.stats[listener.name].requests.items() if status >= 500
+                ),
+            }
+            for listener in self._means.part.plan.listeners
+            if listener.name in shared.pages
+        ]
+
+    def _sources(self) -> Iterable[Source]:
+        worker = self._worker
+        yield Source(self._means.writer)
+        for sources in worker.shared.sources.values():
+            yield from sources
+        if worker.pools:
+            yield Source(PoolsCollector(tuple(worker.pools.values()), worker.relay.stats_of))
