@@ -27,8 +27,8 @@ from sovren_edge.cli.options import (
     secret_source,
     state_option,
 )
-from sovren_edge.cli.pool import kept, pool
-from sovren_edge.cli.show import show_findings, show_json, show_map
+from sovren_edge.cli.pool import give, kept, pool
+from sovren_edge.cli.show import show_findings, show_json, show_map, show_reload
 from sovren_edge.cli.subscriber import subscriber
 from sovren_edge.cli.token import token
 from sovren_edge.cli.verify import verify as ask_all
@@ -40,8 +40,12 @@ from sovren_edge.config.portmap import port_map
 from sovren_edge.config.scope import Scope
 from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.process.certificates import load_certificates
-from sovren_edge.process.supervisor import Launch, Loaded, run
+from sovren_edge.process.supervisor import Launch, run
+from sovren_edge.process.tree import Loaded
 from sovren_edge.store.migrations import migrate as apply_migrations
+
+# New workers are ready before anything changes.
+RELOAD_S = 120.0
 
 
 class _Commands(click.Group):
@@ -155,6 +159,14 @@ def migrate(path: Path | None) -> None:
         return
     applied = asyncio.run(apply_migrations(url.get_secret_value(), config.database.schema_name, histories))
     click.echo("\n".join(f"applied {file}" for file in applied) or "nothing to migrate: every table is up to date")
+
+
+@main.command()
+@local_option
+@state_option
+def reload(state_dir: Path | None, *, local: bool) -> None:
+    """Have the running program apply what is different in its configuration; with a fault in it nothing changes."""
+    show_reload(give("POST", "/reload", None, state_dir, local=local, timeout_s=RELOAD_S))
 
 
 main.add_command(pool)

@@ -113,17 +113,30 @@ def _call(
     method: str, path: str, body: dict[str, object] | None, state_dir: Path | None, *, local: bool
 ) -> list[dict[str, Any]]:
     """Give one command; return the pools that are its answer."""
-    where = admin_socket(find_state_dir(state_dir, local=local))
-    try:
-        answer: Any = asyncio.run(_ask(where, method, path, body))
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        advice = "is it running? --local and --state-dir say which one is meant"
-        raise StartupError(f"no program answers at {where} ({type(error).__name__}): {advice}") from None
+    answer = give(method, path, body, state_dir, local=local)
     return answer if isinstance(answer, list) else [answer]
 
 
-async def _ask(where: Path, method: str, path: str, body: dict[str, object] | None) -> object:
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+def give(
+    method: str,
+    path: str,
+    body: dict[str, object] | None,
+    state_dir: Path | None,
+    *,
+    local: bool,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:  # noqa: ANN401 - whatever JSON knows
+    """Give a running program one command; return its answer. StartupError has its error, or says that there is none."""
+    where = admin_socket(find_state_dir(state_dir, local=local))
+    try:
+        return asyncio.run(_ask(where, method, path, body, timeout_s))
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        advice = "is it running? --local and --state-dir say which one is meant"
+        raise StartupError(f"no program answers at {where} ({type(error).__name__}): {advice}") from None
+
+
+async def _ask(where: Path, method: str, path: str, body: dict[str, object] | None, timeout_s: float) -> object:
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
     connector = aiohttp.UnixConnector(path=str(where))
     async with (
         aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,

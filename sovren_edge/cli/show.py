@@ -90,6 +90,12 @@ def show_subscribers(subscribers: Sequence[Mapping[str, object]]) -> None:
     _print(table)
 
 
+def show_reload(changed: Mapping[str, Sequence[str]]) -> None:
+    """Print what a reload has changed."""
+    said = [f"{what}: {', '.join(names)}" for what, names in changed.items() if names]
+    click.echo("reloaded; " + "; ".join(said) if said else "reloaded; nothing is different")
+
+
 def show_journals(journals: Sequence[Mapping[str, object]]) -> None:
     """Print journals, one a line."""
     table = _table("journal", "owner", "records", "used_bytes", "free_bytes", "state")

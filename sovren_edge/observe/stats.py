@@ -68,6 +68,11 @@ class ListenerStats:
         self.timeouts: defaultdict[str, int] = defaultdict(int)
         self.speech_failed = 0
 
+    @property
+    def errors(self) -> int:
+        """Requests that were answered with a status of 500 or above."""
+        return sum(count for (_, status), count in self.requests.items() if status >= SERVER_ERROR)
+
     def count_refusal(self, status: int) -> None:
         """Count bytes that were no request; their method is nobody's, and they would blur the durations."""
         self.requests["other", status] += 1

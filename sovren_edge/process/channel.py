@@ -75,7 +75,13 @@ class Channel:
         self.closed = asyncio.Event()
         self._loop.add_reader(end.fileno(), self._on_readable)
 
-    async def call(self, method: str, blob: bytes = b"", descriptors: Sequence[int] = (), **given: Any) -> Reply:
+    async def call(
+        self,
+        method: str,
+        blob: bytes = b"",
+        descriptors: Sequence[int] = (),
+        **given: Any,  # noqa: ANN401 - whatever JSON knows
+    ) -> Reply:
         """Return the other process's answer; raises its EdgeError, or ChannelClosedError."""
         number = next(self._numbers)
         answer: asyncio.Future[Reply] = self._loop.create_future()
@@ -88,7 +94,13 @@ class Channel:
         finally:
             self._asked.pop(number, None)
 
-    def tell(self, method: str, blob: bytes = b"", descriptors: Sequence[int] = (), **given: Any) -> None:
+    def tell(
+        self,
+        method: str,
+        blob: bytes = b"",
+        descriptors: Sequence[int] = (),
+        **given: Any,  # noqa: ANN401 - whatever JSON knows
+    ) -> None:
         """Send a note, to which there is no answer; nobody hears it where the other process has gone."""
         if not self.closed.is_set():
             self._send({"call": method, "number": 0, "given": given}, blob, descriptors)

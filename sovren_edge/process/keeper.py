@@ -6,7 +6,7 @@ Must not know other workers, nor signals.
 import asyncio
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError, StartupError
-from sovren_edge.process.channel import Method, channel_pair
+from sovren_edge.process.channel import Method, Reply, channel_pair
 from sovren_edge.process.deaths import Deaths
 from sovren_edge.process.life import Life, begin_life
 from sovren_edge.process.parts import Part, Role
@@ -40,7 +40,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shelter:
-    """What workers are started with: the sockets of a part, the supervisor's methods, the environment, settings by hand.
+    """What workers are started with: a part's sockets, the supervisor's methods, the environment, what was set by hand.
 
     `give_up` closes a part's ports.
     """
@@ -90,7 +90,12 @@ class Keeper:
         await self._let_in(self.life, succeeds=False)
 
     async def keep(self) -> None:
-        """Begin a new life after each death, until cancelled."""
+        """Look after it until cancelled: begin a new life after each death, and end one that hangs."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_alive())
+            group.create_task(self._keep_awake())
+
+    async def _keep_alive(self) -> None:
         while True:
             life = self.life
             if life is None:
@@ -107,54 +112,7 @@ class Keeper:
                 if life is self.life:
                     await self._begin_anew()
 
-    async def ask(self, method: str, **given: Any) -> Any:  # noqa: ANN401 - whatever JSON knows
-        """Return a worker's answer; raises its EdgeError, or 503 if there is none that could answer."""
-        if self.life is None or self.state is not State.SERVING:
-            raise EdgeError(503, "worker_unavailable", f"The worker {self.part.name} does not serve.", retry_after_s=1)
-        return (await self.life.channel.call(method, **given)).value
-
-    async def prepare(self, part: Part) -> Life:
-        """Begin a life that is to succeed this one, and have it stand by; raises StartupError if it cannot begin."""
-        life = await self._begin(part)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PROBED_S):
-                await life.channel.call("probed")
-        return life
-
-    async def succeed(self, part: Part, life: Life, drain_s: float) -> "asyncio.Task[None] | None":
-        """Let another life serve from now on; return what ends with the older one, which finishes its requests."""
-        async with self._changing:
-            older, self.life, self.part = self.life, life, part
-            self._become(State.SERVING)
-            self._deaths.forgive()
-            self._revived.set()
-            alive = older is not None and older.exit_status is None
-            retired, ours = None, []
-            if older is not None and alive:
-                its, other = channel_pair()
-                self.retiring, ours = older, [other]
-                retired = asyncio.create_task(self._retire(older, drain_s, its))
-            try:
-                await self._let_in(life, *ours, succeeds=True)
-            except EdgeError:
-                # It is dead, and begins anew as after any death.
-                self._log.warning("worker_died_succeeding")
-            for end in ours:
-                end.close()
-            return retired
-
-    async def stop(self, drain_s: float) -> None:
-        """Have both lives finish their requests, and end."""
-        await asyncio.gather(*(self._finish(life, drain_s) for life in (self.life, self.retiring) if life is not None))
-
-    def kill(self) -> None:
-        """End both lives at once."""
-        for life in (self.life, self.retiring):
-            if life is not None:
-                life.kill()
-
-    async def beat(self) -> None:
-        """Ask how it is, again and again until cancelled, and end it if it says nothing for too long."""
+    async def _keep_awake(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
             life = self.life
@@ -167,13 +125,89 @@ class Keeper:
                 self._log.error("worker_hung", pid=life.pid, silent_s=HUNG_S)
                 life.kill()
             except EdgeError:
-                continue
+                continue  # it has just died
+
+    async def ask(self, method: str, **given: Any) -> Any:  # noqa: ANN401 - whatever JSON knows
+        """Return a worker's answer; raises its EdgeError, or 503 if there is none that could answer."""
+        return (await self.call(method, **given)).value
+
+    async def call(self, method: str, **given: Any) -> Reply:  # noqa: ANN401 - whatever JSON knows
+        """Return a worker's answer, and the bytes beside it; raises as `ask` does."""
+        if self.life is None or self.state is not State.SERVING:
+            raise EdgeError(503, "worker_unavailable", f"The worker {self.part.name} does not serve.", retry_after_s=1)
+        return await self.life.channel.call(method, **given)
+
+    def describe(self) -> dict[str, object]:
+        """Return how it is doing, as JSON knows it."""
+        life = self.life
+        return {
+            "name": self.part.name,
+            "pid": None if life is None else life.pid,
+            "state": self.state.value,
+            "since": self.since,
+            "restarts": self.counted.restarts,
+            **({} if life is None else life.beat),
+        }
+
+    def tell(self, method: str) -> None:
+        """Send a note to a worker that serves."""
+        if self.life is not None and self.serves:
+            self.life.channel.tell(method)
+
+    def must_begin_anew(self, part: Part) -> bool:
+        """Whether another process has to take the place of this one, for it to serve a part."""
+        if not self.serves:
+            return False
+        return self.life is None or not self.life.fresh or self.part != part or self.state is State.FAILED
+
+    async def prepare(self, part: Part) -> Life:
+        """Begin a life that is to succeed this one, and have it stand by; raises StartupError if it cannot begin."""
+        life = await self._begin(part)
+        with suppress(TimeoutError, EdgeError):
+            async with asyncio.timeout(PROBED_S):
+                await life.channel.call("probed")
+        return life
+
+    async def succeed(self, part: Part, life: Life, drain_s: float) -> Coroutine[object, object, None] | None:
+        """Let another life serve from now on; return what has the one before finish its requests, and end."""
+        async with self._changing:
+            older, self.life, self.part = self.life, life, part
+            self._become(State.SERVING)
+            self._deaths.forgive()
+            self._revived.set()
+            if older is None or older.exit_status is not None:
+                await self._let_in_or_die(life)
+                return None
+            its, ours = channel_pair()
+            with its, ours:
+                self.retiring = older
+                drained = older.drain(drain_s, leave_backlog=True, ends=[its])
+                await self._let_in_or_die(life, ours)
+            return self._retire(older, drained)
+
+    async def stop(self, drain_s: float) -> None:
+        """Have its lives finish their requests, and end."""
+        await asyncio.gather(*(self._finish(life, life.drain(drain_s)) for life in self._lives()))
+
+    def kill(self) -> None:
+        """End its lives at once."""
+        for life in self._lives():
+            life.kill()
+
+    async def gone(self) -> None:
+        """Return once its processes are no more."""
+        for life in self._lives():
+            life.channel.close()
+            await life.end()
+
+    def _lives(self) -> list[Life]:
+        return [life for life in (self.life, self.retiring) if life is not None]
 
     async def _begin(self, part: Part) -> Life:
         shelter = self._shelter
+        sockets = shelter.sockets(part)
         life = begin_life(part.name, shelter.methods, shelter.environ())
         self._log.info("worker_started", pid=life.pid)
-        sockets = shelter.sockets(part)
         try:
             reply = await life.channel.call(
                 "start",
@@ -186,6 +220,9 @@ class Keeper:
             life.kill()
             await life.end()
             raise StartupError(error.problem.detail) from None
+        except asyncio.CancelledError:
+            life.kill()
+            raise
         self.answer = reply.value
         return life
 
@@ -193,6 +230,12 @@ class Keeper:
         if self.serves:
             await life.channel.call("let_in", b"", [end.fileno() for end in ends], succeeds=succeeds)
         self._become(State.SERVING)
+
+    async def _let_in_or_die(self, life: Life, *ends: socket) -> None:
+        try:
+            await self._let_in(life, *ends, succeeds=True)
+        except EdgeError:
+            self._log.warning("worker_died_succeeding")  # and begins anew, as after any death
 
     def _died(self, life: Life, status: int) -> float | None:
         """Take note of a death; return after how long it begins anew, None if it does not."""
@@ -218,19 +261,15 @@ class Keeper:
         except EdgeError:
             self._log.error("worker_not_started", why="it died at once")
 
-    async def _retire(self, life: Life, drain_s: float, end: socket) -> None:
-        with end:
-            await self._finish(life, drain_s, end)
+    async def _retire(self, life: Life, drained: "Awaitable[int]") -> None:
+        await self._finish(life, drained)
         self.retiring = None
 
-    async def _finish(self, life: Life, drain_s: float, *ends: socket) -> None:
-        """Have a life finish its requests, and end."""
+    async def _finish(self, life: Life, drained: "Awaitable[int]") -> None:
+        """Have a life end once its requests are done."""
         try:
             if self.serves:
-                descriptors = [end.fileno() for end in ends]
-                drained = life.channel.call("drain", b"", descriptors, drain_s=drain_s, leave_backlog=bool(ends))
-                async with asyncio.timeout(drain_s + ENDED_S):
-                    cut = (await drained).value["cut"]
+                cut = await drained
                 self.counted.cut += cut
                 self._log.info("worker_drained", pid=life.pid, cut_requests=cut)
             life.channel.tell("end")

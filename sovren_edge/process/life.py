@@ -7,8 +7,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from socket import socket
 
 from sovren_edge.process.channel import Channel, Method, channel_pair
 from sovren_edge.process.own_command import own_command
@@ -16,6 +17,8 @@ from sovren_edge.process.own_command import own_command
 # Where a worker finds its end of the channel.
 CHANNEL_DESCRIPTOR = 3
 REAP_POLL_S, KILLED_AFTER_S = 0.01, 1.0
+# So long after the time for its requests a worker has to say that they are done.
+SILENT_S = 5.0
 
 
 class Life:
@@ -38,6 +41,26 @@ class Life:
         if self.exit_status is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def drain(self, drain_s: float, *, leave_backlog: bool = False, ends: Sequence[socket] = ()) -> Awaitable[int]:
+        """Have it finish its requests, from now on; await how many were cut. TimeoutError if it says nothing.
+
+        `ends` are of a channel to the one that succeeds it.
+        """
+        descriptors = [os.dup(end.fileno()) for end in ends]
+
+        async def drained() -> int:
+            try:
+                async with asyncio.timeout(drain_s + SILENT_S):
+                    reply = await self.channel.call(
+                        "drain", b"", descriptors, drain_s=drain_s, leave_backlog=leave_backlog
+                    )
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            return int(reply.value["cut"])
+
+        return asyncio.ensure_future(drained())
 
     async def end(self) -> int:
         """Return its exit status once it is dead; one that lets go of its channel is dead soon, or killed."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.model import Config, WorkerSettings
@@ -43,6 +44,11 @@ class Part:
     state_dir: Path
     port_offset: int = 0
     database_url: str | None = None
+
+    @classmethod
+    def unknown(cls, name: str, plan: Plan) -> Self:
+        """Return the part of a worker of which nothing is known but its name; it serves nothing that is known."""
+        return cls(name, Role.HANDLERS, replace(plan, listeners=(), pools={}), Config(), {}, Path())
 
     @property
     def settings(self) -> WorkerSettings:

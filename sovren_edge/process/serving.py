@@ -114,10 +114,14 @@ class _Serving:
         worker, loop = self._worker, asyncio.get_running_loop()
         deadline = loop.time() + FIRST_READY_S
         local = self._means.part.plan.local
-        speech = [pool for pool in worker.pools.values() if pool.settings.local is not None] if local else []
-        while not (done := worker.probed and all(pool.ready for pool in speech)) and loop.time() < deadline:
+        speech = [pool for pool in worker.pools.values() if local and pool.settings.local is not None]
+
+        def done() -> bool:
+            return worker.probed and all(pool.ready for pool in speech)
+
+        while not done() and loop.time() < deadline:  # noqa: ASYNC110 - many callbacks lead to it
             await asyncio.sleep(POLL_S)
-        return done
+        return done()
 
     async def _drain(self, message: Message) -> dict[str, int]:
         given = message.given
@@ -136,9 +140,7 @@ class _Serving:
                 "ready": shared.pages[listener.name].ready,
                 "connections": shared.stats[listener.name].connections,
                 "requests": sum(shared.stats[listener.name].requests.values()),
-                "errors": sum(
-                    count for (_, status), count in shared.stats[listener.name].requests.items() if status >= 500
-                ),
+                "errors": shared.stats[listener.name].errors,
             }
             for listener in self._means.part.plan.listeners
             if listener.name in shared.pages

@@ -84,7 +84,9 @@ async def house(
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)  # noqa: FBT003 - the library's signature
     limits = Limits(most, per_address, exempt, stats)
-    entrance = Entrance(listening, Echo, stats, limits, descriptors, patience_s, tls, proxies)
+    opened = asyncio.Event()
+    opened.set()
+    entrance = Entrance(listening, Echo, stats, limits, descriptors, patience_s, opened, tls, proxies)
     async with accepting(entrance):
         yield House(listening.getsockname()[1], stats, descriptors, events)
         await eventually(lambda: stats.connections == descriptors.open == 0)

@@ -21,7 +21,7 @@ def make_endpoint(
     name: str = "a", *, slots: int = 1, probe: ProbeSettings | None = None, absent: bool = False
 ) -> Endpoint:
     """Make an endpoint of which nothing is known yet."""
-    return Endpoint(name, "127.0.0.1", 8100, slots, probe or ProbeSettings(), absent)
+    return Endpoint(name, f"{name}.example", 8100, slots, probe or ProbeSettings(), absent)
 
 
 def make_pool(

@@ -1,0 +1,58 @@
+"""Owns the listening sockets of the program: they outlive the workers that accept on them.
+
+Must not know what is served on a port.
+"""
+
+from collections.abc import Mapping
+from socket import socket
+
+from sovren_edge.config.plan import Plan
+from sovren_edge.process.parts import Part
+from sovren_edge.process.sockets import Address, Wanted, bind_all
+
+
+class Ports:
+    """All of them by address; `kept` are those that were bound before."""
+
+    def __init__(self, backlog: int, port_offset: int, kept: Mapping[Address, socket] | None = None) -> None:
+        self._backlog = backlog
+        self._port_offset = port_offset
+        self._bound: dict[Address, socket] = dict(kept or {})
+
+    def bind(self, plan: Plan, *, engines: bool = False) -> list[Address]:
+        """Bind what a plan needs beside what is bound, all of it or nothing; return what is new.
+
+        StartupError names all ports that are taken. With `engines`, the ports of local engines have to be free as well.
+        """
+        wanted = [Wanted(listener.name, listener.bind, listener.port) for listener in plan.listeners]
+        if engines:
+            wanted += [Wanted(name, "127.0.0.1", port, ours=False) for name, port in plan.engines]
+        wanted.sort(key=lambda one: one.port)
+        bound = bind_all(wanted, self._backlog, self._port_offset, self._bound)
+        new = [address for address in bound if address not in self._bound]
+        self._bound |= bound
+        return new
+
+    def of(self, part: Part) -> list[tuple[str, socket]]:
+        """Return the sockets of a part's listeners, by the listener's name."""
+        return [(one.name, self._bound[one.bind, one.port]) for one in part.plan.listeners]
+
+    def all(self) -> list[tuple[Address, socket]]:
+        """Return every socket."""
+        return [*self._bound.items()]
+
+    def keep_only(self, plan: Plan) -> None:
+        """Close what a plan does not need."""
+        needed = {(listener.bind, listener.port) for listener in plan.listeners}
+        self.close(self._bound.keys() - needed)
+
+    def close_part(self, part: Part) -> None:
+        """Close the ports of a part: callers are refused from now on."""
+        self.close({(listener.bind, listener.port) for listener in part.plan.listeners})
+
+    def close(self, addresses: "set[Address] | list[Address]") -> None:
+        """Close some ports."""
+        for address in addresses:
+            listening = self._bound.pop(address, None)
+            if listening is not None:
+                listening.close()
