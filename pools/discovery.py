@@ -5,7 +5,7 @@ gets no further requests, and leaves when its last one has ended. Must not know 
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,8 @@ RETRY_S = 5.0
 LOOKUP_S = 4.0
 # How often it is looked whether those who leave have ended.
 STEP_S = 0.5
+# So long who is named no more serves on while nobody else can.
+SUCCEEDED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +131,15 @@ def _ttl_s(answer: dns.resolver.Answer) -> float:
 class Discovery:
     """What one pool's answers have come to."""
 
-    def __init__(self, pool: Pool, follower: Follower) -> None:
+    def __init__(self, pool: Pool, follower: Follower, endpoints: Iterable[Endpoint] = ()) -> None:
+        """Begin with the endpoints that a pool has."""
         self._pool = pool
         self._follower = follower
-        self._endpoints: dict[tuple[str, int], Endpoint] = {}
+        self._endpoints = {(endpoint.host, endpoint.port): endpoint for endpoint in endpoints}
         self._leaving: dict[tuple[str, int], Endpoint] = {}
+        # Named no more, but serving until others do; no longer than until then.
+        self._gone: dict[tuple[str, int], Endpoint] = {}
+        self._serve_until = 0.0
         self._failing = ""
 
     def take(self, found: Collection[Found]) -> None:
@@ -149,9 +155,21 @@ class Discovery:
                 self._follower.returned(self._pool, endpoint)
             elif key not in self._endpoints:
                 self._endpoints[key] = self._follower.joined(self._pool, one)
-        for key in [key for key in self._endpoints if key not in named]:
+        gone = {key: endpoint for key, endpoint in self._endpoints.items() if key not in named}
+        self._serve_until = self._follower.now() + SUCCEEDED_S
+        self._gone = gone
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Have those leave that are named no more, once somebody else is ready to serve in their place."""
+        others = (endpoint for key, endpoint in self._endpoints.items() if key not in self._gone)
+        needed = any(endpoint.ready for endpoint in self._gone.values()) and not any(other.ready for other in others)
+        if needed and self._follower.now() < self._serve_until:
+            return
+        for key in self._gone:
             endpoint = self._leaving[key] = self._endpoints.pop(key)
             self._follower.leaving(self._pool, endpoint)
+        self._gone = {}
 
     def fail(self, reason: str) -> None:
         """Take note that no answer came, or none that is of use; told once."""
@@ -161,15 +179,17 @@ class Discovery:
 
     def sweep(self) -> None:
         """Let those go whose last request has ended."""
+        if self._gone:
+            self._let_go()
         for key, endpoint in tuple(self._leaving.items()):
             if not endpoint.inflight:
                 del self._leaving[key]
                 self._follower.left(self._pool, endpoint)
 
 
-async def follow(pool: Pool, settings: DnsSettings, follower: Follower) -> None:
+async def follow(pool: Pool, settings: DnsSettings, discovery: Discovery, follower: Follower) -> None:
     """Keep a pool's endpoints as DNS names them, until cancelled."""
-    discovery, resolver = Discovery(pool, follower), make_resolver(settings)
+    resolver = make_resolver(settings)
     ask_at = follower.now()
     while True:
         if follower.now() >= ask_at:

@@ -213,6 +213,18 @@ class Pool:
         """Give an endpoint another weight; its open leases stay."""
         endpoint.weight = self._by_hand[endpoint.address.decode()].weight = weight
 
+    def reconfigure(self, settings: PoolSettings, now: float) -> Sequence[Event]:
+        """Go by other settings from now on, of the same kind; what operators have set holds on."""
+        self.settings = settings
+        if self._speech is not None:
+            self._speech.overdue_s = settings.overdue_s
+        for endpoint in self.endpoints:
+            by_hand = self._by_hand.get(endpoint.address.decode())
+            if by_hand is None or by_hand.slots is None:
+                endpoint.slots = settings.slots
+                endpoint.refit(now)
+        return self._settle(now)
+
     def obey(self, by_hand: Mapping[str, ByHand], now: float) -> None:
         """Take over, before the first lease, what operators have set of endpoints, by their addresses."""
         self._by_hand.update(by_hand)

@@ -27,10 +27,6 @@ class OnProbe(Protocol):
 
 async def watch(pool: Pool, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
     """Probe every endpoint of the pool until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        for endpoint in pool.endpoints:
-            if not endpoint.absent:
-                group.create_task(watch_endpoint(pool, endpoint, client, on_probe))
 
 
 async def watch_endpoint(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:

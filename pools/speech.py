@@ -139,7 +139,7 @@ class Speech:
     def __init__(self, overdue_s: float, roll: Roll, *, in_parts: bool = False) -> None:
         """`in_parts`: of a text that may be spoken in parts, only the first one is asked for at first."""
         self.estimates = Estimates()
-        self._overdue_s = overdue_s
+        self.overdue_s = overdue_s
         self._in_parts = in_parts
         self._roll = roll
         self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
@@ -225,7 +225,7 @@ class Speech:
         ordered = sorted(places, key=places.__getitem__)
         first = places[ordered[0]]
         oldest = min((waiter for waiter in ordered if places[waiter][:2] == first[:2]), key=came_at)
-        if now - came_at(oldest) > self._overdue_s and self._is_its_turn():
+        if now - came_at(oldest) > self.overdue_s and self._is_its_turn():
             ordered.remove(oldest)
             ordered.insert(0, oldest)
         return ordered
@@ -238,7 +238,7 @@ class Speech:
     def _place(self, waiter: Waiter, greedy: Collection[str], now: float) -> tuple[int, float]:
         """Return the group (0: would hear silence, 2: asks for far more than others) and the time by which to begin."""
         # A short text goes before longer ones that have not waited much longer.
-        patience_s = PATIENCE * min(self._overdue_s, waiter.estimate_s)
+        patience_s = PATIENCE * min(self.overdue_s, waiter.estimate_s)
         if waiter.demand.due is not None:
             begin_at = waiter.demand.due - waiter.estimate_s
             return (0 if begin_at - now < URGENT_S else 1), begin_at - patience_s

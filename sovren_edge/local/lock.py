@@ -13,10 +13,10 @@ from sovren_edge.errors import StartupError
 
 
 @contextmanager
-def hold(state_dir: Path) -> Iterator[None]:
+def hold(state_dir: Path, program: int) -> Iterator[None]:
     """Make the state directory (mode 0700) if it is absent, and keep others out; StartupError names the holder.
 
-    The kernel lets go when the holder ends, in whatever way; so the file itself stays.
+    The kernel lets go when this process ends, in whatever way; so the file itself stays. Others are told of `program`.
     """
     path = state_dir / "lock"
     try:
@@ -33,6 +33,6 @@ def hold(state_dir: Path) -> Iterator[None]:
                 f"the state directory {state_dir} is in use by process {holder}: stop it, or name another directory"
             ) from None
         file.truncate()
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{program}\n")
         file.flush()
         yield

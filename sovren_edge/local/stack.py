@@ -27,13 +27,14 @@ class Stack:
 
 @asynccontextmanager
 async def open_stack(
-    state_dir: Path, engine_ports: Sequence[tuple[str, int]], postgres_port: int, report: Report
+    state_dir: Path, engine_ports: Sequence[tuple[str, int]], postgres_port: int, report: Report, program: int
 ) -> AsyncIterator[Stack]:
     """Run everything until the block ends; it is entered when PostgreSQL is ready, while the engines still start.
 
-    `engine_ports` are names and ports. Raises StartupError if the directory is in use or PostgreSQL cannot start.
+    `engine_ports` are names and ports, `program` is the process that others are told of. Raises StartupError if the
+    directory is in use or PostgreSQL cannot start.
     """
-    with hold(state_dir):
+    with hold(state_dir, program):
         async with run_postgres(state_dir, postgres_port) as postgres:
             report("local_process_started", {"name": "postgres", "pid": postgres.process.pid})
             again = partial(_live_postgres, state_dir, postgres_port, report)

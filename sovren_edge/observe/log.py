@@ -127,12 +127,12 @@ class LogWriter:
 
 
 @contextmanager
-def open_log(settings: LogSettings) -> Iterator[tuple[FilteringBoundLogger, LogWriter]]:
-    """Open the log: JSON lines to a file or a pipe, readable lines on a terminal."""
+def open_log(settings: LogSettings, **always: object) -> Iterator[tuple[FilteringBoundLogger, LogWriter]]:
+    """Open the log: JSON lines to a file or a pipe, readable lines on a terminal; `always` is at the end of events."""
     with _open(settings.path) as raw:
         writer = LogWriter(BufferedWriter(raw, 1 << 20), readable=not settings.path and raw.isatty())
         try:
-            yield make_logger(writer.put, settings.level), writer
+            yield make_logger(writer.put, settings.level, **always), writer
         finally:
             writer.close()
 
@@ -147,11 +147,11 @@ def _open(path: str) -> FileIO:
         raise StartupError(f"log.path: {path} cannot be written to: {error.strerror}") from None
 
 
-def make_logger(put: Callable[[EventDict], None], level: str) -> FilteringBoundLogger:
-    """Make a logger whose events go to `put` as dictionaries."""
+def make_logger(put: Callable[[EventDict], None], level: str, **always: object) -> FilteringBoundLogger:
+    """Make a logger whose events go to `put` as dictionaries, each with the fields `always` at its end."""
 
     def emit(_logger: object, _method: str, event: EventDict) -> str:
-        put({name: event.pop(name) for name in ("timestamp", "level", "event")} | dict(event))
+        put({name: event.pop(name) for name in ("timestamp", "level", "event")} | dict(event) | always)
         raise structlog.DropEvent
 
     logger: FilteringBoundLogger = structlog.wrap_logger(

@@ -87,7 +87,7 @@ class Admin:
         name = request.match_info["endpoint"]
         change = read_change(await request.read()).model_dump(exclude_none=True)
         request[_ASKED] |= change
-        pool = await self._ask("change", endpoint=name, change=change)
+        pool = await self._ask("change_endpoint", endpoint=name, change=change)
         request[_ASKED] |= {"pool": pool["name"], "endpoint": name}
         return web.json_response(pool)
 

@@ -4,34 +4,28 @@ Must not know processes, the binding of sockets or the local stack.
 """
 
 import asyncio
-import random
 import resource
 import socket
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
 from pools.endpoint import Endpoint
 from pools.pool import Pool
-from pools.probe import open_client, watch
-from pools.tiers import Tiers
+from pools.probe import open_client
 from sovren_edge.auth.callers import Callers
 from sovren_edge.config.model import Config
-from sovren_edge.config.plan import Plan
-from sovren_edge.config.resolved import ResolvedPool
 from sovren_edge.limits import Descriptors, most_callers
 from sovren_edge.observe.log import LogWriter, Timestamps
-from sovren_edge.process.certificates import load_certificates, upstream_context, watch_certificates
-from sovren_edge.process.doors import Everything, Shared
+from sovren_edge.process.certificates import load_certificates, watch_certificates
+from sovren_edge.process.doors import Everything, Opened, Shared
 from sovren_edge.process.draining import drained
-from sovren_edge.process.following import Following
 from sovren_edge.process.openings import Openings
 from sovren_edge.process.parts import Part
+from sovren_edge.process.served_pools import ServedPools, roll
 from sovren_edge.process.services import open_services
 from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Relay
@@ -39,19 +33,46 @@ from sovren_edge.speech.keep import Keep
 from sovren_edge.speech.serving import Speaking
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Worker:
     """What one worker serves; nobody comes in before `let_in`."""
 
-    relay: Relay
-    pools: Mapping[str, Pool]
+    part: Part
     shared: Shared
     openings: Openings
+
+    @property
+    def relay(self) -> Relay:
+        """The data path of balanced ports."""
+        return self.shared.relay
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools of endpoints."""
+        return self.shared.served.pools
 
     @property
     def keeps(self) -> Mapping[str, Keep]:
         """The answers that pools keep, by the pool's name."""
         return self.shared.speaking.keeps
+
+    async def change(self, part: Part, sockets: Mapping[str, socket.socket]) -> None:
+        """Serve another part from now on, which is different only in what can change in place; see parts.changes."""
+        wanted = {listener.name: listener for listener in part.plan.listeners}
+        before = {listener.name: listener for listener, _ in self.openings.open_doors}
+        opening = [listener for listener in wanted.values() if listener != before.get(listener.name)]
+        self.shared.certificates.update(load_certificates(opening))
+        self.shared.services.doors.clear()
+        self.shared.services.doors.update(part.doors)
+        self.shared.served.take(part.plan.pools)
+        closing = [await self.openings.open(listener, sockets[listener.name]) for listener in opening]
+        closing += [self.openings.named(name) for name in before.keys() - wanted.keys()]
+        for name, listening in sockets.items():
+            if name not in {listener.name for listener in opening}:
+                listening.close()
+        self.part = part
+        self.openings.close_in_peace([door for door in closing if door is not None], part.drain_s)
+        self.shared.served.forget_others()
 
     def let_in(self) -> None:
         """Accept connections from now on."""
@@ -67,11 +88,10 @@ class Worker:
         Who waits in the system's backlog is still served, unless it is left to another process.
         """
         self.refuse_readiness()
-        for acceptor in self.shared.acceptors.values():
-            acceptor.close(leave_backlog=leave_backlog)
         self.relay.draining = True
-        for inside in self.shared.open_requests.values():
-            inside.closing = True
+        for opened in self.doors:
+            opened.acceptor.close(leave_backlog=leave_backlog)
+            opened.inside.closing = True
         descriptors = self.shared.descriptors
         cut = await drained(lambda: self.busy, lambda: descriptors.open, self.relay.close_idle, drain_s)
         self.relay.close()
@@ -85,8 +105,13 @@ class Worker:
     @property
     def busy(self) -> int:
         """Requests that are being served."""
-        inside = sum(one.count for one in self.shared.open_requests.values())
+        inside = sum(opened.inside.count for opened in self.doors)
         return sum(downstream.busy for downstream in self.relay.downstreams) + inside
+
+    @property
+    def doors(self) -> Iterable[Opened]:
+        """What is open."""
+        return [opened for _, opened in self.openings.open_doors]
 
 
 @asynccontextmanager
@@ -99,79 +124,43 @@ async def open_worker(
     writer: LogWriter,
 ) -> AsyncIterator[Worker]:
     """Have everything ready to serve every listener of a part, on its bound socket, until the block ends."""
-    plan, config = part.plan, part.config
-    pools = _make_pools(plan)
-    certificates = load_certificates(plan.listeners)
-    async with asyncio.TaskGroup() as group:
+    config = part.config
+    certificates = load_certificates(part.plan.listeners)
+    async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
         relay = _make_relay(config, log, writer, group.create_task)
-        for pool in pools.values():
-            relay.stats_of(pool)
-        async with AsyncExitStack() as stack:
-            services = await stack.enter_async_context(open_services(part, log, writer))
-            tokens = services.tokens
-            shared = Shared(
-                config=config,
-                state_dir=part.state_dir,
-                relay=relay,
-                pools=pools,
-                tiers_of=partial(_tiers, plan, pools),
-                services=services,
-                descriptors=_descriptors(config, pools, log),
-                certificates=certificates,
-                speaking=Speaking(None if tokens is None else Callers(tokens, time.time, group.create_task).name),
-                everything=everything,
-                opened=asyncio.Event(),
-            )
-            openings = Openings(shared, group)
-            stack.push_async_callback(openings.close_all)
-            for listener in plan.listeners:
-                await openings.open(listener, sockets[listener.name])
-            probes = await stack.enter_async_context(open_client())
-            tasks = [group.create_task(watch(pool, probes, relay.observe)) for pool in pools.values()]
-            for pool in pools.values():
-                if pool.settings.dns is not None and not plan.local:
-                    following = Following(relay, probes, group.create_task, log, _tls(plan.pools[pool.name]))
-                    tasks.append(group.create_task(following.run(pool, pool.settings.dns)))
-            tasks += [group.create_task(relay.run()), group.create_task(services.watch())]
-            tasks.append(group.create_task(watch_certificates(certificates, log)))
-            try:
-                yield Worker(relay, pools, shared, openings)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                relay.close()
-
-
-def _make_pools(plan: Plan) -> dict[str, Pool]:
-    pools = {name: _make_pool(resolved) for name, resolved in plan.pools.items() if not resolved.tiers}
-    for pool in pools.values():
-        # With --local nobody outside of this machine is asked.
-        pool.discovered |= plan.local
-    return pools
-
-
-def _make_pool(resolved: ResolvedPool) -> Pool:
-    settings = resolved.settings
-    tls = _tls(resolved)
-    name = settings.tls.name if settings.tls is not None else ""
-    endpoints = [
-        Endpoint(
-            one.name,
-            one.host,
-            one.port,
-            settings.slots,
-            settings.probe,
-            one.absent,
-            tls=tls,
-            server_name=name or (one.host if tls else ""),
+        services = await stack.enter_async_context(open_services(part, log, writer))
+        probes = await stack.enter_async_context(open_client())
+        served = ServedPools(relay, probes, group.create_task, log, local=part.plan.local)
+        served.take(part.plan.pools)
+        tokens = services.tokens
+        shared = Shared(
+            config=config,
+            state_dir=part.state_dir,
+            relay=relay,
+            served=served,
+            services=services,
+            descriptors=_descriptors(config, served.pools, log),
+            certificates=certificates,
+            speaking=Speaking(None if tokens is None else Callers(tokens, time.time, group.create_task).name),
+            everything=everything,
+            opened=asyncio.Event(),
         )
-        for one in resolved.endpoints
-    ]
-    return Pool(resolved.name, settings, endpoints, _roll, random.random)
-
-
-def _tls(resolved: ResolvedPool) -> ssl.SSLContext | None:
-    return upstream_context(resolved) if resolved.settings.tls is not None else None
+        openings = Openings(shared, group)
+        stack.push_async_callback(openings.close_all)
+        for listener in part.plan.listeners:
+            await openings.open(listener, sockets[listener.name])
+        tasks = [
+            group.create_task(relay.run()),
+            group.create_task(services.watch()),
+            group.create_task(watch_certificates(certificates, log)),
+        ]
+        try:
+            yield Worker(part, shared, openings)
+        finally:
+            for task in tasks:
+                task.cancel()
+            served.close()
+            relay.close()
 
 
 def _descriptors(config: Config, pools: Mapping[str, Pool], log: FilteringBoundLogger) -> Descriptors:
@@ -179,16 +168,6 @@ def _descriptors(config: Config, pools: Mapping[str, Pool], log: FilteringBoundL
     kept = config.relay.idle_connections_per_endpoint * sum(len(pool.endpoints) for pool in pools.values())
     most = most_callers(resource.getrlimit(resource.RLIMIT_NOFILE)[0], kept)
     return Descriptors(most, lambda event: log.warning(event, connections=most))
-
-
-def _roll(sides: int) -> int:
-    # A quarter of randrange's cost, and even enough for a handful of sides.
-    return int(random.random() * sides)  # noqa: S311 - ties and pauses, no secrets
-
-
-def _tiers(plan: Plan, pools: Mapping[str, Pool], name: str) -> Tiers:
-    """Return a pool's tiers; a pool of endpoints is its own only tier."""
-    return Tiers([pools[tier] for tier in plan.pools[name].tiers or (name,)])
 
 
 def _make_relay(
@@ -204,7 +183,7 @@ def _make_relay(
     return Relay(
         settings=config.relay,
         now=time.monotonic,
-        roll=_roll,
+        roll=roll,
         journal=Journal(Timestamps(time.time), writer.put if config.log.access else None),
         spawn=spawn,
         on_change=on_change,

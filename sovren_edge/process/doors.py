@@ -5,7 +5,7 @@ Must not know how its parts are shared out to workers.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from sovren_edge.limits import Descriptors, Limits
 from sovren_edge.listener import Check, OwnPages
 from sovren_edge.observe.registry import Metrics, Source
 from sovren_edge.observe.stats import ListenerStats
+from sovren_edge.process.served_pools import ServedPools
 from sovren_edge.process.services import Services
 from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.fetch import Fetch
@@ -59,7 +60,7 @@ class Everything(Protocol):
 
 @dataclass(slots=True)
 class Shared:
-    """What the doors of one worker share; `sources` are every listener's series, `stats` what they count.
+    """What the doors of one worker share; `stats` are what listeners count, by name.
 
     Nobody comes in before `opened` is set. While `unready`, /ready says that others are to be asked.
     """
@@ -67,23 +68,32 @@ class Shared:
     config: Config
     state_dir: Path
     relay: Relay
-    pools: Mapping[str, Pool]
-    tiers_of: Callable[[str], Tiers]
+    served: ServedPools
     services: Services
     descriptors: Descriptors
-    certificates: Mapping[str, Certificate]
+    certificates: dict[str, Certificate]
     speaking: Speaking
     everything: Everything
     opened: asyncio.Event
-    sources: dict[str, tuple[Source, ...]] = field(default_factory=dict)
     stats: dict[str, ListenerStats] = field(default_factory=dict)
-    pages: dict[str, OwnPages] = field(default_factory=dict)
-    acceptors: dict[str, Acceptor] = field(default_factory=dict)
-    open_requests: dict[str, Open] = field(default_factory=dict)
     unready: bool = False
 
 
-def open_door(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AbstractAsyncContextManager[None]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """One open door and what it shows; `door` is the relay's, `inside` who an application answers."""
+
+    acceptor: Acceptor
+    stats: ListenerStats
+    pages: OwnPages
+    sources: tuple[Source, ...]
+    door: Door | None = None
+    inside: Open = field(default_factory=Open)
+
+
+def open_door(
+    listener: PlannedListener, listening: socket.socket, shared: Shared
+) -> AbstractAsyncContextManager[Opened]:
     """Serve one listener until the block ends; what it counts goes on where one of its name left off."""
     if listener.handler is not None:
         return _open_handler(listener, listener.handler, listening, shared)
@@ -91,9 +101,9 @@ def open_door(listener: PlannedListener, listening: socket.socket, shared: Share
         gateway = Gateway(settings=shared.config.gateway, state_dir=shared.state_dir)
         return _open_handler(listener, gateway, listening, shared)
     if listener.kind == "balance" and listener.pool is not None:
-        return _open_balance(listener, shared.tiers_of(listener.pool), listening, shared)
+        return _open_balance(listener, shared.served.tiers(listener.pool), listening, shared)
     if listener.pool is not None:
-        return _open_pool_status(listener, shared.tiers_of(listener.pool).pools, listening, shared)
+        return _open_pool_status(listener, shared.served.tiers(listener.pool).pools, listening, shared)
     return _open_status(listener, listening, shared)
 
 
@@ -107,7 +117,7 @@ def _stats(listener: PlannedListener, shared: Shared, *, speech: bool = False) -
 
 def _open_balance(
     listener: PlannedListener, tiers: Tiers, listening: socket.socket, shared: Shared
-) -> AbstractAsyncContextManager[None]:
+) -> AbstractAsyncContextManager[Opened]:
     speech = any(pool.settings.kind == "speech" for pool in tiers.pools)
     stats = _stats(listener, shared, speech=speech)
     pages = OwnPages(
@@ -124,7 +134,7 @@ def _open_balance(
 
 def _open_pool_status(
     listener: PlannedListener, pools: tuple[Pool, ...], listening: socket.socket, shared: Shared
-) -> AbstractAsyncContextManager[None]:
+) -> AbstractAsyncContextManager[Opened]:
     stats = _stats(listener, shared)
 
     def status() -> object:
@@ -145,7 +155,7 @@ def _open_pool_status(
 
 
 @asynccontextmanager
-async def _open_status(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AsyncIterator[None]:
+async def _open_status(listener: PlannedListener, listening: socket.socket, shared: Shared) -> AsyncIterator[Opened]:
     """Tell of the whole program: other processes are asked whenever somebody looks."""
     stats, everything = _stats(listener, shared), shared.everything
     pages = OwnPages(
@@ -158,9 +168,11 @@ async def _open_status(listener: PlannedListener, listening: socket.socket, shar
         draining=lambda: shared.unready,
     )
     own = Source(ListenerCollector(stats, lambda: pages.ready))
-    shared.pages[listener.name], shared.sources[listener.name] = pages, (own,)
-    async with _serving(listener, web.Application(), pages, listening, shared, refresh=everything.refresh):
-        yield
+    app = web.Application()
+    async with _serving(
+        listener, app, listening, shared, pages=pages, sources=(own,), refresh=everything.refresh
+    ) as opened:
+        yield opened
 
 
 def _checks(pools: Iterable[Pool]) -> dict[str, Check]:
@@ -181,9 +193,8 @@ async def _open_relayed(
     pages: OwnPages,
     own: Source,
     stats: ListenerStats,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Opened]:
     relay = shared.relay
-    shared.pages[listener.name], shared.sources[listener.name] = pages, (own,)
     allow, trusted = Networks(listener.settings.allow), Networks(shared.config.edge.trusted)
     scheme = b"http" if listener.settings.tls is None else b"https"
     door = Door(
@@ -201,8 +212,7 @@ async def _open_relayed(
     )
     entrance = _entrance(listener, listening, shared, stats, partial(Downstream, relay, door))
     async with accepting(entrance) as acceptor:
-        shared.acceptors[listener.name] = acceptor
-        yield
+        yield Opened(acceptor, stats, pages, (own,), door)
 
 
 def _supplier(tiers: Tiers, speaking: Speaking) -> MakeSupplier:
@@ -233,7 +243,7 @@ def _entrance(
 @asynccontextmanager
 async def _open_handler(
     listener: PlannedListener, handler: Handler, listening: socket.socket, shared: Shared
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Opened]:
     services, metrics = shared.services, Metrics()
     stats = _stats(listener, shared)
     edge = services.edge(listener.name, metrics)
@@ -248,7 +258,6 @@ async def _open_handler(
     )
     own = Source(ListenerCollector(stats, lambda: pages.ready))
     series = Source(metrics.registry, {"listener": listener.name})
-    shared.pages[listener.name], shared.sources[listener.name] = pages, (own, series)
     async with _opened(listener, handler, edge) as routes:
         app = build_application(
             routes,
@@ -260,28 +269,37 @@ async def _open_handler(
             log=services.log.bind(listener=listener.name),
             observe=_observer(listener.name, stats, shared),
         )
-        async with _serving(listener, app, pages, listening, shared, decompress=type(handler).decompress):
-            yield
+        async with _serving(
+            listener,
+            app,
+            listening,
+            shared,
+            pages=pages,
+            sources=(own, series),
+            decompress=type(handler).decompress,
+        ) as opened:
+            yield opened
 
 
 @asynccontextmanager
 async def _serving(
     listener: PlannedListener,
     app: web.Application,
-    pages: OwnPages,
     listening: socket.socket,
     shared: Shared,
     *,
+    pages: OwnPages,
+    sources: tuple[Source, ...],
     decompress: bool = True,
     refresh: Refresh | None = None,
-) -> AsyncIterator[None]:
-    inside = shared.open_requests[listener.name] = Open()
+) -> AsyncIterator[Opened]:
+    inside, stats = Open(), _stats(listener, shared)
     gate = Gate(pages, Networks(listener.settings.allow), inside, refresh)
-    async with serve_application(app, gate, decompress=decompress) as serve:
-        entrance = _entrance(listener, listening, shared, _stats(listener, shared), serve)
-        async with accepting(entrance) as acceptor:
-            shared.acceptors[listener.name] = acceptor
-            yield
+    async with (
+        serve_application(app, gate, decompress=decompress) as serve,
+        accepting(_entrance(listener, listening, shared, stats, serve)) as acceptor,
+    ):
+        yield Opened(acceptor, stats, pages, sources, inside=inside)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.process.channel import Method, Reply, channel_pair
 from sovren_edge.process.deaths import Deaths
 from sovren_edge.process.life import Life, begin_life
-from sovren_edge.process.parts import Part, Role
+from sovren_edge.process.parts import Part, Role, can_become
 
 # So long a new worker's endpoints are probed before it must do with what it knows.
 PROBED_S = 5.0
@@ -158,7 +158,18 @@ class Keeper:
         """Whether another process has to take the place of this one, for it to serve a part."""
         if not self.serves:
             return False
-        return self.life is None or not self.life.fresh or self.part != part or self.state is State.FAILED
+        serving = self.state is State.SERVING and self.life is not None and self.life.fresh
+        return not serving or not can_become(self.part, part)
+
+    async def change(self, part: Part) -> None:
+        """Have the worker serve another part from now on, in place."""
+        async with self._changing:
+            self.part = part
+            sockets = self._shelter.sockets(part)
+            if self.life is not None:
+                descriptors = [one.fileno() for _, one in sockets]
+                names = [name for name, _ in sockets]
+                await self.life.channel.call("change", pickle.dumps(part), descriptors, listeners=names)
 
     async def prepare(self, part: Part) -> Life:
         """Begin a life that is to succeed this one, and have it stand by; raises StartupError if it cannot begin."""

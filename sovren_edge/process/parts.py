@@ -3,8 +3,7 @@
 Must not know processes or sockets.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -12,7 +11,7 @@ from typing import Self
 from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.model import Config, WorkerSettings
 from sovren_edge.config.plan import Plan
-from sovren_edge.config.resolved import PlannedListener
+from sovren_edge.config.resolved import PlannedListener, ResolvedPool
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.store.settings import DatabaseSettings
 
@@ -34,29 +33,53 @@ STORING = frozenset({Role.GATEWAY, Role.HANDLERS})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one worker is told at its start; `doors` are the URLs of services, `database_url` is None without one."""
+    """What one worker is told at its start; `doors` are the URLs of services, `database_url` is None without one.
+
+    `settings` are how its process is run, `drain_s` is how long requests have to finish.
+    """
 
     name: str
     role: Role
     plan: Plan
     config: Config
-    doors: Mapping[str, str]
+    doors: dict[str, str]
     state_dir: Path
     port_offset: int = 0
     database_url: str | None = None
+    drain_s: float = 0.0
+    settings: WorkerSettings = field(default_factory=WorkerSettings)
 
     @classmethod
     def unknown(cls, name: str, plan: Plan) -> Self:
         """Return the part of a worker of which nothing is known but its name; it serves nothing that is known."""
         return cls(name, Role.HANDLERS, replace(plan, listeners=(), pools={}), Config(), {}, Path())
 
-    @property
-    def settings(self) -> WorkerSettings:
-        """How the worker's process is run."""
-        for name, settings in self.config.edge.workers.items():
-            if name == self.role:
-                return settings
-        return WorkerSettings()
+
+# What a pool goes by whenever it decides; whatever else is said of it, it is made with.
+POOL_IN_PLACE = frozenset({
+    "endpoints", "slots", "queue", "overdue_s", "formats", "models", "voices", "coalesce", "deterministic",
+})  # fmt: skip
+
+
+def can_become(old: Part, new: Part) -> bool:
+    """Whether a running worker can serve another part in the place of its own; otherwise another process has to."""
+    handlers = {"handlers": old.config.handlers}
+    like_old = replace(
+        new,
+        # What the gateway keeps belongs to its process.
+        plan=new.plan if new.role is Role.GATEWAY else replace(old.plan, local=new.plan.local, node=new.plan.node),
+        config=new.config.model_copy(update=handlers),
+        doors=old.doors,
+        drain_s=old.drain_s,
+    )
+    both = old.plan.pools.keys() & new.plan.pools.keys()
+    return like_old == old and all(_pool_can_become(old.plan.pools[name], new.plan.pools[name]) for name in both)
+
+
+def _pool_can_become(old: ResolvedPool, new: ResolvedPool) -> bool:
+    absent = [{(one.host, one.port) for one in pool.endpoints if one.absent} for pool in (old, new)]
+    same = {name: getattr(old.settings, name) for name in POOL_IN_PLACE}
+    return new.settings.model_copy(update=same) == old.settings and absent[0] == absent[1]
 
 
 def role_of(listener: PlannedListener) -> Role:
@@ -78,8 +101,19 @@ def divide(plan: Plan, config: Config, state_dir: Path, port_offset: int) -> dic
     if plan.local:
         roles.add(Role.LOCAL)
     doors = doors_of(plan, config)
+    edge = config.edge
     return {
-        name: Part(name, role, _plan_of(plan, role), _config_of(config, role), doors, state_dir, port_offset)
+        name: Part(
+            name,
+            role,
+            _plan_of(plan, role),
+            _config_of(config, role),
+            doors if role is Role.HANDLERS else {},
+            state_dir,
+            port_offset,
+            drain_s=edge.drain_s,
+            settings=next((settings for worker, settings in edge.workers.items() if worker == role), WorkerSettings()),
+        )
         for role in Role
         if role in roles
         for name in _names(config, role)
@@ -99,7 +133,10 @@ def _plan_of(plan: Plan, role: Role) -> Plan:
 
 def _config_of(config: Config, role: Role) -> Config:
     """Leave out every secret that a role does not need; the balancer knows its callers by their tokens."""
-    hidden: dict[str, object] = {"listeners": {}, "pools": {}}
+    # Of what only the supervisor goes by, workers have no need to know when it changes.
+    supervisors = {"workers": {}, "drain_s": 0.0, "unready_s": 0.0, "backlog": 1}
+    hidden: dict[str, object] = {"nodes": {}, "listeners": {}, "pools": {}}
+    hidden["edge"] = config.edge.model_copy(update=supervisors)
     if role is not Role.HANDLERS:
         hidden["handlers"] = {}
     if role is not Role.GATEWAY:

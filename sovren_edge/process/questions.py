@@ -21,7 +21,7 @@ from sovren_edge.process.tree_metrics import Counts, TreeCollector
 
 ANSWER_S = 3.0
 # These are asked of the pools' worker.
-POOL_COMMANDS = frozenset({"pools", "change", "kept", "forget_kept"})
+POOL_COMMANDS = frozenset({"pools", "change_endpoint", "kept", "forget_kept"})
 
 ByHand = dict[str, dict[str, dict[str, Any]]]
 """What operators have set of endpoints, by pool and address."""
@@ -61,11 +61,11 @@ class Questions:
             raise EdgeError(404, "unknown_command", f"There is no command {command}.", side=Side.CALLER)
         balance = self._keepers.get(Role.BALANCE.value)
         if balance is None:
-            if command == "change":
+            if command == "change_endpoint":
                 raise EdgeError(404, "unknown_endpoint", f"No endpoint is named {given['endpoint']}.", side=Side.CALLER)
             return []
         answer = await balance.ask(command, **given)
-        if command == "change":
+        if command == "change_endpoint":
             self._note_by_hand(answer, **given)
         return answer
 

@@ -5,7 +5,7 @@ Must not know ports or pages.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -30,7 +30,7 @@ class Services:
     log: FilteringBoundLogger
     writer: LogWriter
     http: aiohttp.ClientSession
-    doors: Mapping[str, str]
+    doors: dict[str, str]
     database: Database | None
     tokens: Verifier | None
     database_ready: bool = field(default=False)

@@ -4,6 +4,7 @@ Must not know processes, nor how their parts were divided.
 """
 
 import asyncio
+import pickle
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +14,12 @@ from typing import Any
 import orjson
 from structlog.typing import FilteringBoundLogger
 
+from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.local.socket_dir import admin_socket
 from sovren_edge.observe.log import LogWriter
 from sovren_edge.observe.registry import Source, Told, families
 from sovren_edge.process.admin import Admin, open_admin
-from sovren_edge.process.channel import Channel, Message, Method, Reply
+from sovren_edge.process.channel import Channel, Message, Method, Reply, take_socket
 from sovren_edge.process.composition import Worker, open_worker
 from sovren_edge.process.parts import Part, Role
 from sovren_edge.process.pool_commands import Change, PoolCommands
@@ -88,13 +90,16 @@ class _Serving:
         return {
             "let_in": self._let_in,
             "probed": self._probed,
+            "change": self._change,
             "unready": lambda _message: self._worker.refuse_readiness(),
             "drain": self._drain,
             "beat": lambda _message: self._beat(),
             "families": lambda _message: Reply(None, orjson.dumps(families(self._sources()))),
             "ports": lambda _message: self._ports(),
             "pools": lambda _message: commands.describe(),
-            "change": lambda message: commands.change(message.given["endpoint"], Change(**message.given["change"])),
+            "change_endpoint": lambda message: commands.change(
+                message.given["endpoint"], Change(**message.given["change"])
+            ),
             "kept": lambda _message: commands.kept(),
             "forget_kept": lambda _message: commands.forget_kept(),
         }
@@ -105,6 +110,14 @@ class _Serving:
         if part.role is Role.OPERATE:
             path, succeeds = admin_socket(part.state_dir), bool(message.given.get("succeeds"))
             await self._stack.enter_async_context(open_admin(path, Admin(self._ask, log), log, succeeds=succeeds))
+
+    async def _change(self, message: Message) -> None:
+        part: Part = pickle.loads(message.blob)  # noqa: S301 - from the process that started this one
+        sockets = dict(zip(message.given["listeners"], map(take_socket, message.descriptors), strict=True))
+        try:
+            await self._worker.change(part, sockets)
+        except StartupError as error:
+            raise EdgeError(500, "cannot_change", str(error)) from None
 
     async def _ask(self, command: str, **given: object) -> object:
         return (await self._means.channel.call("command", command=command, given=given)).value
@@ -131,25 +144,23 @@ class _Serving:
         return {"busy": self._worker.busy}
 
     def _ports(self) -> list[dict[str, object]]:
-        shared = self._worker.shared
         return [
             {
                 "name": listener.name,
                 "port": listener.port,
                 "kind": listener.kind,
-                "ready": shared.pages[listener.name].ready,
-                "connections": shared.stats[listener.name].connections,
-                "requests": sum(shared.stats[listener.name].requests.values()),
-                "errors": shared.stats[listener.name].errors,
+                "ready": opened.pages.ready,
+                "connections": opened.stats.connections,
+                "requests": sum(opened.stats.requests.values()),
+                "errors": opened.stats.errors,
             }
-            for listener in self._means.part.plan.listeners
-            if listener.name in shared.pages
+            for listener, opened in self._worker.openings.open_doors
         ]
 
     def _sources(self) -> Iterable[Source]:
         worker = self._worker
         yield Source(self._means.writer)
-        for sources in worker.shared.sources.values():
-            yield from sources
+        for opened in worker.doors:
+            yield from opened.sources
         if worker.pools:
             yield Source(PoolsCollector(tuple(worker.pools.values()), worker.relay.stats_of))

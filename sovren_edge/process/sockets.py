@@ -92,28 +92,21 @@ def _holder(port: int) -> str:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
         return "another program (its owner may ask: ss -ltnp)"
-    holders = {
-        connection.pid
-        for connection in connections
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid
-    }
-    # Of a program with workers, the one that started the others.
-    first = next((pid for pid in sorted(holders) if _parent(pid) not in holders), None)
-    return "another program (not visible to this user)" if first is None else f"{_name(first)} (pid {first})"
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        return int(psutil.Process(pid).ppid())
-    except psutil.Error:
-        return None
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            return _name(connection.pid)
+    return "another program (not visible to this user)"
 
 
 def _name(pid: int) -> str:
     try:
-        return str(psutil.Process(pid).name())
+        process = psutil.Process(pid)
+        # Of a worker of ours, the program that started it.
+        if process.cmdline()[-1:] == ["worker"]:
+            process = process.parent() or process
+        return f"{process.name()} (pid {process.pid})"
     except psutil.Error:
-        return "a program that has just ended"
+        return f"a program that has just ended (pid {pid})"
 
 
 def _advise(wanted: Sequence[Wanted], port_offset: int) -> str:

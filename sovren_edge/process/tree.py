@@ -229,6 +229,12 @@ class WorkerTree:
             self._ports.close(new)
             raise StartupError("\n".join(str(error) for error in _leaves(errors))) from None
         self.loaded, drain_s = loaded, loaded.config.edge.drain_s
+        changed = sorted(name for name, part in parts.items() if name not in prepared and keepers[name].part != part)
+        for name in changed:
+            try:
+                await keepers[name].change(parts[name])
+            except EdgeError as error:
+                self._log.error("worker_not_changed", worker=name, why=error.problem.detail)
         for name, life in prepared.items():
             retired = await keepers[name].succeed(parts[name], life, drain_s)
             if retired is not None:
@@ -239,7 +245,7 @@ class WorkerTree:
         for name in ended:
             self._later(self._end(self.keepers.pop(name), drain_s))
         self._ports.keep_only(loaded.plan)
-        return {"begun": replaced, "ended": ended}
+        return {"changed": changed, "begun": replaced, "ended": ended}
 
     async def _prepare(self, keeper: Keeper, part: Part, prepared: dict[str, Life]) -> None:
         prepared[part.name] = await keeper.prepare(part)

@@ -115,15 +115,16 @@ async def _open_role(
 ) -> AsyncIterator[object]:  # fmt: skip
     """Serve a part until the block ends; yield what the supervisor is to know."""
     async with AsyncExitStack() as stack:
-        log, writer = stack.enter_context(open_log(part.config.log))
-        log = log.bind(worker=part.name)
+        log, writer = stack.enter_context(open_log(part.config.log, worker=part.name))
 
         def report(event: str, fields: Mapping[str, object]) -> None:
             (log.warning if event == "local_process_died" else log.info)(event, **fields)
 
         if part.role is Role.LOCAL:
             port = POSTGRES_PORT + part.port_offset
-            local = await stack.enter_async_context(open_stack(part.state_dir, part.plan.engines, port, report))
+            local = await stack.enter_async_context(
+                open_stack(part.state_dir, part.plan.engines, port, report, os.getppid())
+            )
             yield {"database_url": local.database_url}
             return
         means = Means(part, sockets, given, channel, log, writer)

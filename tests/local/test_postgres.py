@@ -23,7 +23,7 @@ from pathlib import Path
 from sovren_edge.local.stack import open_stack
 
 async def main():
-    async with open_stack(Path(sys.argv[1]), [], 5432, lambda event, fields: None):
+    async with open_stack(Path(sys.argv[1]), [], 5432, lambda event, fields: None, 1):
         print("up", flush=True)
         await asyncio.Event().wait()
 

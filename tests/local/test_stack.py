@@ -39,7 +39,7 @@ class Events:
 async def test_what_dies_is_started_again_and_all_ends(tmp_path: Path) -> None:
     """Each death and start is reported; nothing is left."""
     events, others = Events(), set(psutil.Process().children())
-    async with open_stack(tmp_path, [("engine-1", free_port())], 5432, events.report) as stack:
+    async with open_stack(tmp_path, [("engine-1", free_port())], 5432, events.report, os.getpid()) as stack:
         (engine,) = stack.engines
         assert not engine.ready
         await events.until(lambda: engine.ready)
@@ -80,22 +80,22 @@ async def test_the_block_s_exception_is_not_wrapped_and_ends_all(tmp_path: Path)
 async def fail_within(state_dir: Path) -> None:
     """Raise an exception within the block."""
     events = Events()
-    async with open_stack(state_dir, [("engine-1", free_port())], 5432, events.report):
+    async with open_stack(state_dir, [("engine-1", free_port())], 5432, events.report, os.getpid()):
         await events.until(lambda: ("local_process_started", "engine-1") in events.seen)
         raise KeyError("its own")
 
 
 async def test_a_directory_has_one_holder(tmp_path: Path) -> None:
     """The fault names the process that has it; afterwards it is free again."""
-    with hold(tmp_path), pytest.raises(StartupError, match=f"in use by process {os.getpid()}"):
-        async with open_stack(tmp_path, [], 5432, Events().report):
+    with hold(tmp_path, os.getpid()), pytest.raises(StartupError, match=f"in use by process {os.getpid()}"):
+        async with open_stack(tmp_path, [], 5432, Events().report, os.getpid()):
             pass
-    with hold(tmp_path):
+    with hold(tmp_path, os.getpid()):
         pass
 
 
 def test_a_directory_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     """It is named."""
     (tmp_path / "file").touch()
-    with pytest.raises(StartupError, match="cannot use the state directory"), hold(tmp_path / "file"):
+    with pytest.raises(StartupError, match="cannot use the state directory"), hold(tmp_path / "file", os.getpid()):
         pass

@@ -98,7 +98,7 @@ async def following(names: Names, port: int, log: CapturingLogger) -> AsyncItera
         bound = structlog.wrap_logger(log, processors=[])
         one = Following(made.relay, probes, group.create_task, bound, None)
         one.now = clock
-        task = group.create_task(one.run(pool, asking(names, port=port)))
+        task = group.create_task(one.run(pool))
         try:
             yield made, pool, clock
         finally:

@@ -105,7 +105,7 @@ async def test_metrics_are_what_dashboards_read(local: Program, port: int) -> No
         expected |= {"tts_synthesis_duration_seconds", "tts_requests_total", "tts_requests_failed_total"}
         expected |= {"endpoint_ttfa_seconds", "pool_queue_wait_seconds", "endpoint_inflight", "endpoint_healthy"}
     assert all(f"# TYPE {name} " in text for name in expected)
-    listeners = set(re.findall(r'http_request_duration_seconds_count\{listener="([^"]+)"', text))
+    listeners = set(re.findall(r'http_request_duration_seconds_count\{.*listener="([^"]+)"', text))
     assert len(listeners) == (8 if port == 8097 else 1)
 
 
@@ -114,8 +114,9 @@ async def test_no_series_stands_twice_in_the_whole_scrape(local: Program) -> Non
     text = (await call(local, 8097, "/metrics"))[1].decode()
     series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(series) == len(set(series))
-    assert sum(one.startswith('service_health_status{service="tts-master"') for one in series) == 3
-    assert "edge_log_lines_dropped_total" in series
+    assert sum(one.startswith('service_health_status{worker="balance",service="tts-master"') for one in series) == 3
+    workers = {"balance", "gateway", "operate", "supervisor"}
+    assert {f'edge_log_lines_dropped_total{{worker="{name}"}}' for name in workers} <= set(series)
 
 
 async def test_what_is_logged_of_a_request(local: Program) -> None:
