@@ -137,9 +137,8 @@ class Discovery:
         self._follower = follower
         self._endpoints = {(endpoint.host, endpoint.port): endpoint for endpoint in endpoints}
         self._leaving: dict[tuple[str, int], Endpoint] = {}
-        # Named no more, but serving until others do; no longer than until then.
-        self._gone: dict[tuple[str, int], Endpoint] = {}
-        self._serve_until = 0.0
+        # Named no more, but serving until others do, and no longer than until then.
+        self._gone: dict[tuple[str, int], float] = {}
         self._failing = ""
 
     def take(self, found: Collection[Found]) -> None:
@@ -155,21 +154,18 @@ class Discovery:
                 self._follower.returned(self._pool, endpoint)
             elif key not in self._endpoints:
                 self._endpoints[key] = self._follower.joined(self._pool, one)
-        gone = {key: endpoint for key, endpoint in self._endpoints.items() if key not in named}
-        self._serve_until = self._follower.now() + SUCCEEDED_S
-        self._gone = gone
+        until = self._follower.now() + SUCCEEDED_S
+        self._gone = {key: self._gone.get(key, until) for key in self._endpoints if key not in named}
         self._let_go()
 
     def _let_go(self) -> None:
         """Have those leave that are named no more, once somebody else is ready to serve in their place."""
-        others = (endpoint for key, endpoint in self._endpoints.items() if key not in self._gone)
-        needed = any(endpoint.ready for endpoint in self._gone.values()) and not any(other.ready for other in others)
-        if needed and self._follower.now() < self._serve_until:
-            return
-        for key in self._gone:
-            endpoint = self._leaving[key] = self._endpoints.pop(key)
-            self._follower.leaving(self._pool, endpoint)
-        self._gone = {}
+        served = any(endpoint.ready for key, endpoint in self._endpoints.items() if key not in self._gone)
+        for key, until in tuple(self._gone.items()):
+            if served or not self._endpoints[key].ready or self._follower.now() >= until:
+                del self._gone[key]
+                endpoint = self._leaving[key] = self._endpoints.pop(key)
+                self._follower.leaving(self._pool, endpoint)
 
     def fail(self, reason: str) -> None:
         """Take note that no answer came, or none that is of use; told once."""

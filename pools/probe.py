@@ -25,10 +25,6 @@ class OnProbe(Protocol):
         """Act on what was found."""
 
 
-async def watch(pool: Pool, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
-    """Probe every endpoint of the pool until cancelled."""
-
-
 async def watch_endpoint(pool: Pool, endpoint: Endpoint, client: aiohttp.ClientSession, on_probe: OnProbe) -> None:
     """Probe one endpoint until cancelled."""
     while True:

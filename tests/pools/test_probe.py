@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from pools.endpoint import Endpoint
 from pools.health import ProbeResult
 from pools.pool import Pool
-from pools.probe import open_client, probe, watch
+from pools.probe import open_client, probe, watch_endpoint
 from pools.settings import PoolSettings, ProbeSettings
 from tests.pools.building import first_of
 
@@ -129,8 +129,8 @@ async def test_each_probe_has_a_fresh_connection() -> None:
     assert len(set(peers)) == 3
 
 
-async def test_a_pool_is_watched_until_cancelled(refusing_port: int) -> None:
-    """Every endpoint that is not absent is probed again and again, each at its own pace."""
+async def test_endpoints_are_watched_until_cancelled(refusing_port: int) -> None:
+    """Each is probed again and again, at its own pace."""
     seen: dict[str, list[ProbeResult]] = {}
     enough = asyncio.Event()
 
@@ -141,12 +141,13 @@ async def test_a_pool_is_watched_until_cancelled(refusing_port: int) -> None:
             enough.set()
 
     async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as port, open_client() as client:
-        endpoints = [endpoint_at(port), endpoint_at(refusing_port), endpoint_at(port + 1, absent=True)]
+        endpoints = [endpoint_at(port), endpoint_at(refusing_port)]
         pool = Pool("pool", PoolSettings(endpoints=("set:1",)), endpoints, first_of, float)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            watching = group.create_task(watch(pool, client, note))
+            watching = [group.create_task(watch_endpoint(pool, one, client, note)) for one in endpoints]
             await enough.wait()
-            watching.cancel()
+            for each in watching:
+                each.cancel()
     assert set(seen[f"port-{port}"]) == {ProbeResult.GOOD}
     assert set(seen[f"port-{refusing_port}"]) == {ProbeResult.REFUSED}
     assert pool.ready
@@ -165,7 +166,7 @@ async def test_a_refused_lease_shortens_the_wait_for_the_next_probe() -> None:
         endpoint = endpoint_at(port, interval_s=3600.0)
         pool = Pool("pool", PoolSettings(endpoints=("set:1",)), [endpoint], first_of, float)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            watching = group.create_task(watch(pool, client, note))
+            watching = group.create_task(watch_endpoint(pool, endpoint, client, note))
             await probed.get()
             endpoint.health.refuse()
             await probed.get()

@@ -134,6 +134,10 @@ async def test_endpoints_join_and_leave_as_dns_says(names: Names) -> None:
             await eventually(lambda: pool.inflight == 1)
             names.records = {(NAME, "A"): ["127.0.0.2"]}
             clock.seconds += 2.0
+            await eventually(lambda: "endpoint_joined" in events(log)[1:])
+            # Nobody else is ready yet: it serves on for a while.
+            assert first in ready(pool)
+            clock.seconds += 10.0
             await eventually(lambda: "endpoint_leaving" in events(log))
             assert first not in ready(pool)
             assert pool.inflight == 1
@@ -141,7 +145,10 @@ async def test_endpoints_join_and_leave_as_dns_says(names: Names) -> None:
             clock.seconds += 2.0
             await eventually(lambda: first in ready(pool))
             names.records = {(NAME, "A"): ["127.0.0.2"]}
+            asked = len(names.asked)
             clock.seconds += 2.0
+            await eventually(lambda: len(names.asked) >= asked + 2)
+            clock.seconds += 10.0
             await eventually(lambda: first not in ready(pool))
             gate.set()
             assert (await call).endswith(b"hello")
