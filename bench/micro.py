@@ -4,7 +4,7 @@ Prints microseconds of CPU a request, and of its parts. What a design choice cos
 """
 
 import asyncio
-import io
+import os
 import random
 import time
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from sovren_edge.http.request import Caller, forward_request, parse_request
 from sovren_edge.http.response import parse_response
 from sovren_edge.listener import OwnPages
 from sovren_edge.observe.log import LogWriter, Timestamps
+from sovren_edge.observe.log_file import open_log_file
 from sovren_edge.observe.stats import Histogram, ListenerStats
 from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.fetch import Fetch
@@ -131,7 +132,7 @@ def single(pool: Pool) -> dict[str, Callable[[], object]]:
 
 async def main() -> None:
     """Print the table."""
-    writer = LogWriter(io.BufferedWriter(io.FileIO("/dev/null", "w")), readable=False)
+    writer = LogWriter(open_log_file(os.devnull), readable=False)
     pool, speech, parts = make_pool(), make_pool("speech"), make_pool("speech", interchangeable=True)
     spoken = POST.replace(b"/v1/speech", b"/v1/audio/speech", 1)
 

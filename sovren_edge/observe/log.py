@@ -3,14 +3,11 @@
 Must not know what happened; it only writes it. A full disk or a stuck terminal drops lines and counts them.
 """
 
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from io import BufferedWriter, FileIO
 from typing import Literal, TypedDict, cast
 
 import orjson
@@ -18,7 +15,7 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from structlog.typing import EventDict, FilteringBoundLogger
 
-from sovren_edge.errors import StartupError
+from sovren_edge.observe.log_file import LogFile, open_log_file
 from sovren_edge.observe.settings import LogSettings
 
 BUFFER_LINES = 20_000
@@ -72,36 +69,53 @@ class Timestamps:
 
 
 class LogWriter:
-    """A bounded buffer and the one thread that empties it."""
+    """A bounded buffer and the one thread that empties it into a file, which it closes at its end."""
 
-    def __init__(self, stream: BufferedWriter, *, readable: bool) -> None:
-        self._stream = stream
+    def __init__(self, file: LogFile, *, readable: bool, **always: object) -> None:
+        """Begin; `always` is at the end of what it tells of itself."""
+        self._file = file
         self._json = not readable
         self._lines: deque[bytes] = deque()
+        self._log = make_logger(self.put, "info", **always)
         self._wake = threading.Event()
-        self._closing = False
-        self.dropped = 0
+        self._closing = self._reopening = False
+        # The first is counted where lines come from, the others in the thread.
+        self._overflowed = self._failed = self._told = 0
+        self._reopen_failures = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were lost."""
+        return self._overflowed + self._failed
 
     def put(self, line: EventDict | Access) -> None:
         """Queue a line; when the buffer is full it is dropped and counted."""
         if len(self._lines) >= BUFFER_LINES:
-            self.dropped += 1
+            self._overflowed += 1
             return
         # Rendered here: a second thread that works under the interpreter's lock would make every request wait for it.
         self._lines.append(orjson.dumps(line, default=str, option=JSON) if self._json else _readable(line))
         if len(self._lines) == 1:
             self._wake.set()
 
+    def reopen(self) -> None:
+        """Have later lines go to the file that the path leads to then; the file so far is kept where that fails."""
+        self._reopening = True
+        self._wake.set()
+
     def collect(self) -> Iterator[Metric]:
         """See registry.Collector."""
         dropped = CounterMetricFamily("edge_log_lines_dropped", "Lines that were lost: a full disk, a stuck terminal.")
         dropped.add_metric((), self.dropped)
         yield dropped
+        failures = CounterMetricFamily("edge_log_reopen_failures", "Times that the log's file was not opened anew.")
+        failures.add_metric((), self._reopen_failures)
+        yield failures
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Write what is queued, but wait for a stuck stream no longer than this."""
+        """Write what is queued, but wait for a stuck file no longer than this."""
         self._closing = True
         self._wake.set()
         self._thread.join(timeout_s)
@@ -110,41 +124,57 @@ class LogWriter:
         pause = threading.Event()
         while not self._closing or self._lines:
             self._wake.clear()
-            if not self._lines and not self._closing:
+            if not (self._lines or self._closing or self._reopening):
                 self._wake.wait()
             # Lines of some milliseconds are written at once: a write per line costs more than the line.
             if not self._closing:
                 pause.wait(0.02)
             self._write_queued()
+            if self._reopening:
+                self._reopening = False
+                self._reopen()
+        self._file.close()
 
     def _write_queued(self) -> None:
-        count = len(self._lines)
+        while self._lines:
+            batch = self._take_batch()
+            try:
+                self._file.write(b"".join(batch))
+            except OSError:
+                self._failed += len(batch)
+                continue
+            if not self._lines and self.dropped > self._told:
+                lost, self._told = self.dropped - self._told, self.dropped
+                self._log.warning("log_lines_lost", lines=lost)
+
+    def _take_batch(self) -> list[bytes]:
+        """Take lines as long as they are written at once."""
+        lines, batch = self._lines, [self._lines.popleft()]
+        room = self._file.most - len(batch[0])
+        while lines and (room := room - len(lines[0])) >= 0:
+            batch.append(lines.popleft())
+        return batch
+
+    def _reopen(self) -> None:
         try:
-            self._stream.write(b"".join([self._lines.popleft() for _ in range(count)]))
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.dropped += count
+            before, self._file = self._file, self._file.opened_anew()
+        except OSError as error:
+            self._reopen_failures += 1
+            self._log.error("log_not_reopened", why=error.strerror, advice="lines go on to the file before it")
+            return
+        if before is not self._file:
+            before.close()
 
 
 @contextmanager
 def open_log(settings: LogSettings, **always: object) -> Iterator[tuple[FilteringBoundLogger, LogWriter]]:
     """Open the log: JSON lines to a file or a pipe, readable lines on a terminal; `always` is at the end of events."""
-    with _open(settings.path) as raw:
-        writer = LogWriter(BufferedWriter(raw, 1 << 20), readable=not settings.path and raw.isatty())
-        try:
-            yield make_logger(writer.put, settings.level, **always), writer
-        finally:
-            writer.close()
-
-
-def _open(path: str) -> FileIO:
-    if not path:
-        return FileIO(sys.stderr.fileno(), "a", closefd=False)
+    file = open_log_file(settings.path)
+    writer = LogWriter(file, readable=file.terminal, **always)
     try:
-        # Addresses of callers stand in it: not for everybody to read.
-        return FileIO(path, "a", opener=lambda name, flags: os.open(name, flags, 0o640))
-    except OSError as error:
-        raise StartupError(f"log.path: {path} cannot be written to: {error.strerror}") from None
+        yield make_logger(writer.put, settings.level, **always), writer
+    finally:
+        writer.close()
 
 
 def make_logger(put: Callable[[EventDict], None], level: str, **always: object) -> FilteringBoundLogger:
