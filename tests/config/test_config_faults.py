@@ -81,7 +81,8 @@ nodes.g374: "10.15.38.999" | an IPv4 or IPv6 address |
 nodes.Bad Name: this name | text of the pattern ^[a-z][a-z0-9-]{0,62}$ |
 edge.trusted.0: "10.0.0.1/8" | a network, as in 10.0.0.0/8 (10.0.0.1/8 has host bits set) |
 edge.trusted.1: 5 | a network, as in 10.0.0.0/8 ('' does not appear to be an IPv4 or IPv6 network) |
-edge.drian_s: an unknown key | backlog, bind, connections, connections_per_address, debug, drain_s, trusted, unready_s or workers \
+edge.drian_s: an unknown key | backlog, bind, connections, connections_per_address, debug, drain_s, trusted, \
+unready_s or workers \
 | did you mean drain_s?
 log.level: "warn" | "debug", "error", "info" or "warning" | did you mean warning?
 pools.a.kind: "speach" | "generic" or "speech" | did you mean speech?
@@ -208,7 +209,8 @@ def test_the_message_tells_the_file_and_every_fault(judge: Judge, load: Load) ->
     assert (
         "edge.drian_s\n"
         "  found     an unknown key\n"
-        "  expected  backlog, bind, connections, connections_per_address, debug, drain_s, trusted, unready_s or workers\n"
+        "  expected  backlog, bind, connections, connections_per_address, debug, drain_s, trusted, unready_s or "
+        "workers\n"
         "  hint      did you mean drain_s?" in message
     )
     assert set(judge(text)) == {"edge.drian_s", "edge.backlog"}
