@@ -190,9 +190,8 @@ class Channel:
             return
         number = head["number"]
         descriptors = [self._descriptors.popleft() for _ in range(head["descriptors"])]
-        method = self._methods[head["call"]]
         try:
-            result = method(Message(head["given"], blob, descriptors))
+            result = self._method(head["call"])(Message(head["given"], blob, descriptors))
         except EdgeError as error:
             self._answer(number, error)
             return
@@ -202,6 +201,13 @@ class Channel:
             task.add_done_callback(self._tasks.discard)
         else:
             self._answer(number, result)
+
+    def _method(self, name: str) -> Method:
+        """Return what handles a message; one from another version of the program may be unknown here."""
+        method = self._methods.get(name)
+        if method is None:
+            raise EdgeError(501, "unknown_call", f"This process does not know what {name} is.")
+        return method
 
     async def _finish(self, number: int, result: Awaitable[object]) -> None:
         try:

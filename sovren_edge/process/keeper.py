@@ -80,6 +80,12 @@ class Keeper:
         self._changing = asyncio.Lock()
 
     @property
+    def awake(self) -> bool:
+        """Whether it has answered lately, or is being begun anew; one that hangs is ended long before it is not."""
+        silent = self.life is not None and time.monotonic() - self.life.heard_at > 2 * HUNG_S
+        return not (silent and self.serves and self.state is State.SERVING)
+
+    @property
     def serves(self) -> bool:
         """Whether this worker listens on ports."""
         return self.part.role is not Role.LOCAL
@@ -121,6 +127,7 @@ class Keeper:
             try:
                 async with asyncio.timeout(HUNG_S):
                     life.beat = (await life.channel.call("beat")).value
+                life.heard_at = time.monotonic()
             except TimeoutError:
                 self._log.error("worker_hung", pid=life.pid, silent_s=HUNG_S)
                 life.kill()
@@ -150,8 +157,8 @@ class Keeper:
         }
 
     def tell(self, method: str) -> None:
-        """Send a note to a worker that serves."""
-        if self.life is not None and self.serves:
+        """Send a note to a worker."""
+        if self.life is not None:
             self.life.channel.tell(method)
 
     def must_begin_anew(self, part: Part) -> bool:

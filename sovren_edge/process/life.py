@@ -32,7 +32,7 @@ class Life:
         self.pid = pid
         self.channel = channel
         self.fresh = fresh
-        self.born = time.monotonic()
+        self.born = self.heard_at = time.monotonic()
         self.beat: Mapping[str, object] = {}
         self.exit_status: int | None = None
 

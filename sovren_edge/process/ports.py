@@ -11,6 +11,11 @@ from sovren_edge.process.parts import Part
 from sovren_edge.process.sockets import Address, Wanted, bind_all
 
 
+def wanted_ports(plan: Plan) -> list[Wanted]:
+    """Return the ports that a plan needs."""
+    return [Wanted(listener.name, listener.bind, listener.port) for listener in plan.listeners]
+
+
 class Ports:
     """All of them by address; `kept` are those that were bound before."""
 
@@ -24,7 +29,7 @@ class Ports:
 
         StartupError names all ports that are taken. With `engines`, the ports of local engines have to be free as well.
         """
-        wanted = [Wanted(listener.name, listener.bind, listener.port) for listener in plan.listeners]
+        wanted = wanted_ports(plan)
         if engines:
             wanted += [Wanted(name, "127.0.0.1", port, ours=False) for name, port in plan.engines]
         wanted.sort(key=lambda one: one.port)

@@ -8,7 +8,9 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -21,8 +23,9 @@ from sovren_edge.process.certificates import load_certificates
 from sovren_edge.process.generation import Left, find_left
 from sovren_edge.process.own_command import next_command
 from sovren_edge.process.parts import Role
-from sovren_edge.process.ports import Ports
+from sovren_edge.process.ports import Ports, wanted_ports
 from sovren_edge.process.screen import print_screen
+from sovren_edge.process.systemd import Notifier, passed_descriptors, passed_sockets, watchdog_s
 from sovren_edge.process.tree import STILL_RETIRING, Loaded, Means, WorkerTree
 from sovren_edge.process.tree_metrics import Counts
 
@@ -63,7 +66,7 @@ async def _serve(launch: Launch, loaded: Loaded, log: FilteringBoundLogger, writ
         asyncio.get_running_loop().add_signal_handler(number, asked.put_nowait, number)
     # The program before this one has held them back.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
-    ports = _ports(launch, loaded, left)
+    ports = _ports(launch, loaded, left, log)
     counts = Counts() if left is None else Counts.after(left.generation, left.counted)
     by_hand = {} if left is None else dict(left.by_hand)
     means = Means(launch.load, ports, counts, by_hand, launch.state_dir, launch.port_offset, log, writer)
@@ -76,12 +79,16 @@ async def _serve(launch: Launch, loaded: Loaded, log: FilteringBoundLogger, writ
         ports.close([address for address, _ in ports.all()])
 
 
-def _ports(launch: Launch, loaded: Loaded, left: Left | None) -> Ports:
-    """Bind every port that was not bound by the program before this one."""
-    kept = {} if left is None else {(host, port): socket(fileno=found) for host, port, found in left.sockets}
-    ports = Ports(loaded.config.edge.backlog, launch.port_offset, kept)
-    if left is None:
-        ports.bind(loaded.plan, engines=True)
+def _ports(launch: Launch, loaded: Loaded, left: Left | None, log: FilteringBoundLogger) -> Ports:
+    """Bind every port that neither the program before this one has bound, nor systemd."""
+    backlog, offset = loaded.config.edge.backlog, launch.port_offset
+    if left is not None:
+        return Ports(backlog, offset, {(host, port): socket(fileno=found) for host, port, found in left.sockets})
+    passed = passed_sockets(os.environ, os.getpid(), wanted_ports(loaded.plan))
+    for warning in passed.warnings:
+        log.warning("socket_not_used", why=warning)
+    ports = Ports(backlog, offset, passed.sockets)
+    ports.bind(loaded.plan, engines=True)
     return ports
 
 
@@ -93,10 +100,12 @@ class Supervisor:
         self._tree = tree
         self._log = log
         self._writer = writer
+        self._systemd = Notifier(os.environ)
 
     async def live(self, left: Left | None, asked: "asyncio.Queue[signal.Signals]") -> None:
         """Start, or take over, and do what signals ask for until one has stopped the program."""
         starting = asyncio.ensure_future(self._start(left))
+        watched = asyncio.ensure_future(self._feed_watchdog())
         next_asked = asyncio.ensure_future(asked.get())
         try:
             while True:
@@ -113,8 +122,16 @@ class Supervisor:
                     return await self._stop(next_asked)
                 await self._obey(number)
         finally:
-            starting.cancel()
-            next_asked.cancel()
+            for task in (starting, next_asked, watched):
+                task.cancel()
+
+    async def _feed_watchdog(self) -> None:
+        """Tell systemd that the program lives, as long as every worker's loop does or is about to be begun anew."""
+        within_s = watchdog_s(os.environ, os.getpid())
+        while within_s is not None:
+            if self._tree.awake:
+                self._systemd.alive()
+            await asyncio.sleep(within_s / 4)
 
     async def _start(self, left: Left | None) -> None:
         await (self._tree.start() if left is None else self._tree.take_over(left))
@@ -128,19 +145,26 @@ class Supervisor:
                 self._log.warning("pools_not_probed", why=str(error))
         plan = self._tree.loaded.plan
         self._log.info("serving", listeners=len(plan.listeners), node=plan.node or "local")
+        self._tell_ready()
         if sys.stdout.isatty() and left is None:
             print_screen(plan, self._launch.state_dir, pools)
+
+    def _tell_ready(self) -> None:
+        plan = self._tree.loaded.plan
+        self._systemd.ready(f"serves {len(plan.listeners)} ports, generation {self._tree.counts.generation}")
 
     async def _obey(self, number: signal.Signals) -> None:
         match number:
             case signal.SIGHUP:
-                try:
+                self._systemd.reloading(time.monotonic())
+                # Its faults are in the log.
+                with suppress(StartupError):
                     await self._tree.reload()
-                except StartupError:
-                    return  # the log has it
+                self._tell_ready()
             case signal.SIGUSR2:
                 await self._upgrade()
             case _:
+                self._writer.reopen()
                 self._tree.reopen_logs()
 
     async def _upgrade(self) -> None:
@@ -152,6 +176,8 @@ class Supervisor:
             return
         self._log.info("upgrading", generation=self._tree.counts.generation)
         variables = self._tree.leave().leave()
+        for descriptor in passed_descriptors(os.environ, os.getpid()):
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - the library's signature
         self._writer.close()
         signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
         command = [*next_command(), *sys.argv[1:]]
@@ -171,6 +197,7 @@ class Supervisor:
     async def _stop(self, again: "asyncio.Future[signal.Signals]") -> None:
         edge = self._tree.loaded.config.edge
         self._log.info("stopping", drain_s=edge.drain_s, unready_s=edge.unready_s)
+        self._systemd.stopping("finishes its requests")
         # The second signal does not wait for open requests.
         again.add_done_callback(lambda asked: None if asked.cancelled() else self._tree.kill())
         cut = await self._tree.stop()

@@ -161,6 +161,11 @@ class WorkerTree:
     # --- change
 
     @property
+    def awake(self) -> bool:
+        """Whether every worker answers, or is being begun anew."""
+        return all(keeper.awake for keeper in self.keepers.values())
+
+    @property
     def retiring(self) -> bool:
         """Whether an older generation still finishes its requests."""
         return any(keeper.retiring is not None for keeper in self.keepers.values())

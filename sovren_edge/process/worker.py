@@ -116,6 +116,7 @@ async def _open_role(
     """Serve a part until the block ends; yield what the supervisor is to know."""
     async with AsyncExitStack() as stack:
         log, writer = stack.enter_context(open_log(part.config.log, worker=part.name))
+        methods["reopen_log"] = lambda _message: writer.reopen()
 
         def report(event: str, fields: Mapping[str, object]) -> None:
             (log.warning if event == "local_process_died" else log.info)(event, **fields)
