@@ -205,7 +205,10 @@ class Keeper:
 
     async def stop(self, drain_s: float) -> None:
         """Have its lives finish their requests, and end."""
-        await asyncio.gather(*(self._finish(life, life.drain(drain_s)) for life in self._lives()))
+        await asyncio.gather(*(self._finish(life, self._drained(life, drain_s)) for life in self._lives()))
+
+    def _drained(self, life: Life, drain_s: float) -> Awaitable[int] | None:
+        return life.drain(drain_s) if self.serves else None
 
     def kill(self) -> None:
         """End its lives at once."""
@@ -279,14 +282,14 @@ class Keeper:
         except EdgeError:
             self._log.error("worker_not_started", why="it died at once")
 
-    async def _retire(self, life: Life, drained: "Awaitable[int]") -> None:
+    async def _retire(self, life: Life, drained: Awaitable[int]) -> None:
         await self._finish(life, drained)
         self.retiring = None
 
-    async def _finish(self, life: Life, drained: "Awaitable[int]") -> None:
+    async def _finish(self, life: Life, drained: Awaitable[int] | None) -> None:
         """Have a life end once its requests are done."""
         try:
-            if self.serves:
+            if drained is not None:
                 cut = await drained
                 self.counted.cut += cut
                 self._log.info("worker_drained", pid=life.pid, cut_requests=cut)

@@ -184,8 +184,6 @@ class Supervisor:
         os.execve(command[0], command, {**os.environ, **variables})  # noqa: S606 - what the operator has put there
 
     async def _upgrade_refused(self) -> str:
-        if self._tree.loaded.plan.local:
-            return "with --local nothing is there that must not be interrupted: stop it, and start it anew"
         if self._tree.retiring:
             return STILL_RETIRING
         judge = await asyncio.create_subprocess_exec(

@@ -138,10 +138,13 @@ class WorkerTree:
         local = next((part for part in parts.values() if part.role is Role.LOCAL), None)
         if local is not None:
             url = str((await self._start(local)).answer["database_url"])
-            applied = await migrate(url, config.database.schema_name, histories_of(config))
-            self._log.info("schema_migrated", schema=config.database.schema_name, applied=len(applied))
+            await self._migrate(url, config)
             return url
         return await self._check_database(self.loaded)
+
+    async def _migrate(self, url: str, config: Config) -> None:
+        applied = await migrate(url, config.database.schema_name, histories_of(config))
+        self._log.info("schema_migrated", schema=config.database.schema_name, applied=len(applied))
 
     async def _check_database(self, loaded: Loaded) -> str | None:
         config = loaded.config
@@ -206,7 +209,10 @@ class WorkerTree:
             self.keepers[name] = self._keeper(parts.get(name, Part.unknown(name, self.loaded.plan)), life)
         self._database_url = left.database_url
         try:
-            self._database_url = await self._check_database(self.loaded)
+            if not self.loaded.plan.local:
+                self._database_url = await self._check_database(self.loaded)
+            elif left.database_url is not None:
+                await self._migrate(left.database_url, self.loaded.config)
             await self._become(self.loaded)
             self.counts.upgrades["done"] += 1
         except StartupError as error:
