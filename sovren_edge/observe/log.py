@@ -97,7 +97,8 @@ class LogWriter:
             return
         # Rendered here: a second thread that works under the interpreter's lock would make every request wait for it.
         self._lines.append(orjson.dumps(line, default=str, option=JSON) if self._json else _readable(line))
-        if len(self._lines) == 1:
+        # Not by how many lines there are: where two threads queue one each, neither may see the first.
+        if not self._wake.is_set():
             self._wake.set()
 
     def reopen(self) -> None:
