@@ -27,10 +27,12 @@ from sovren_edge.cli.options import (
     secret_source,
     state_option,
 )
-from sovren_edge.cli.pool import give, kept, pool
+from sovren_edge.cli.pool import kept, pool
+from sovren_edge.cli.running import give
 from sovren_edge.cli.show import show_findings, show_json, show_map, show_reload
 from sovren_edge.cli.subscriber import subscriber
 from sovren_edge.cli.token import token
+from sovren_edge.cli.top.command import top
 from sovren_edge.cli.verify import verify as ask_all
 from sovren_edge.config.histories import histories_of
 from sovren_edge.config.load import load_config
@@ -171,6 +173,7 @@ def reload(state_dir: Path | None, *, local: bool) -> None:
 
 main.add_command(pool)
 main.add_command(kept)
+main.add_command(top)
 main.add_command(token)
 main.add_command(egress)
 main.add_command(credential)

@@ -3,22 +3,15 @@
 Must not know what a change does.
 """
 
-import asyncio
-import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import aiohttp
 import click
 
-from sovren_edge.cli.options import find_state_dir, json_option, local_option, state_option
+from sovren_edge.cli.options import json_option, local_option, state_option
+from sovren_edge.cli.running import change_path, give
 from sovren_edge.cli.show import show_json, show_kept, show_pools
-from sovren_edge.errors import StartupError
-from sovren_edge.local.socket_dir import admin_socket
 
-TIMEOUT_S = 5.0
-_ERRORS = 400
 _endpoint = click.argument("endpoint")
 
 
@@ -105,7 +98,7 @@ def clear(state_dir: Path | None, *, local: bool) -> None:
 
 
 def _change(endpoint: str, change: dict[str, object], state_dir: Path | None, *, local: bool) -> None:
-    (changed,) = _call("PATCH", f"/endpoints/{quote(endpoint, safe='')}", change, state_dir, local=local)
+    (changed,) = _call("PATCH", change_path(endpoint), change, state_dir, local=local)
     show_pools([{**changed, "endpoints": [one for one in changed["endpoints"] if one["name"] == endpoint]}])
 
 
@@ -115,34 +108,3 @@ def _call(
     """Give one command; return the pools that are its answer."""
     answer = give(method, path, body, state_dir, local=local)
     return answer if isinstance(answer, list) else [answer]
-
-
-def give(
-    method: str,
-    path: str,
-    body: dict[str, object] | None,
-    state_dir: Path | None,
-    *,
-    local: bool,
-    timeout_s: float = TIMEOUT_S,
-) -> Any:  # noqa: ANN401 - whatever JSON knows
-    """Give a running program one command; return its answer. StartupError has its error, or says that there is none."""
-    where = admin_socket(find_state_dir(state_dir, local=local))
-    try:
-        return asyncio.run(_ask(where, method, path, body, timeout_s))
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        advice = "is it running? --local and --state-dir say which one is meant"
-        raise StartupError(f"no program answers at {where} ({type(error).__name__}): {advice}") from None
-
-
-async def _ask(where: Path, method: str, path: str, body: dict[str, object] | None, timeout_s: float) -> object:
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
-    connector = aiohttp.UnixConnector(path=str(where))
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-        session.request(method, f"http://admin{path}", json=body) as answer,
-    ):
-        said = json.loads(await answer.read())
-        if answer.status >= _ERRORS:
-            raise StartupError(str(said["detail"]))
-        return said

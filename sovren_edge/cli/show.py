@@ -5,14 +5,17 @@ Must not know where they come from.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
+from sovren_edge.cli.described import Pool
+from sovren_edge.cli.top.lines import Table, lay
 from sovren_edge.cli.verify import Finding
 from sovren_edge.config.portmap import MapRow
 from sovren_edge.config.scope import State
@@ -50,17 +53,25 @@ def show_findings(findings: Sequence[Finding]) -> None:
 def show_pools(pools: Sequence[Mapping[str, Any]]) -> None:
     """Print endpoints as a status port describes them, one a line."""
     table = _table("pool", "endpoint", "address", "state", "inflight", "slots", "weight", "queue", "ttfa p95, s")
-    for pool in pools:
-        for endpoint in pool["endpoints"]:
-            state = _state(endpoint)
-            ttfa = endpoint["ttfa_s"]["p95"]
-            numbers = (endpoint["inflight"], endpoint["slots"], endpoint["weight"], pool["queue"]["length"])
-            row = (pool["name"], endpoint["name"], endpoint["address"])
-            table.add_row(
-                *map(Text, row), Text(state, "green" if state == "ready" else "red"),
-                *map(str, numbers), "" if ttfa is None else str(ttfa),
-            )  # fmt: skip
+    for pool in map(Pool.model_validate, pools):
+        for endpoint in pool.endpoints:
+            state = Text(endpoint.state, "green" if endpoint.ready else "red")
+            numbers = (endpoint.inflight, endpoint.slots, endpoint.weight, pool.queue.length)
+            ttfa = endpoint.ttfa_s.p95
+            names = map(Text, (pool.name, endpoint.name, endpoint.address))
+            table.add_row(*names, state, *map(str, numbers), "" if ttfa is None else str(ttfa))
     _print(table)
+
+
+def show_top(said: Iterable[Text], shown: Mapping[str, Table]) -> None:
+    """Print what `top` shows, as it is now."""
+    console = _console()
+    for text in filter(None, said):
+        console.print(text, soft_wrap=True)
+    for table in shown.values():
+        lines = lay(replace(table, trailing=False), console.width)
+        for line in ("", lines.head, *lines.body) if lines.body else ():
+            console.print(line, soft_wrap=True)
 
 
 def show_kept(pools: Sequence[Mapping[str, Any]]) -> None:
@@ -108,28 +119,22 @@ def show_journals(journals: Sequence[Mapping[str, object]]) -> None:
     _print(table)
 
 
-def _state(endpoint: Mapping[str, Any]) -> str:
-    if endpoint["absent"]:
-        return "absent"
-    if not endpoint["enabled"] or endpoint["leaving"]:
-        return "drained" if not endpoint["inflight"] else "draining"
-    if endpoint["ejected"]:
-        return "ejected"
-    return "ready" if endpoint["ready"] else "unhealthy"
+def show_json(told: object) -> None:
+    """Print what JSON knows."""
+    click.echo(json.dumps(told, indent=2))
 
 
-def show_json(rows: Sequence[dict[str, object]]) -> None:
-    """Print an array of objects."""
-    click.echo(json.dumps(rows, indent=2))
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table(*columns: str) -> RichTable:
+    table = RichTable(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column == "port" else "left", overflow="fold")
     return table
 
 
-def _print(table: Table) -> None:
+def _print(table: RichTable) -> None:
+    _console().print(table)
+
+
+def _console() -> Console:
     # A pipe has no width: let lines be as long as they are, for grep.
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)

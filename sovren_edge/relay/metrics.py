@@ -108,4 +108,4 @@ def _describe_endpoint(endpoint: Endpoint, stats: EndpointStats) -> dict[str, ob
 
 
 def _describe_times(times: Histogram) -> dict[str, object]:
-    return {"count": times.count, "p50": times.quantile(0.5), "p95": times.quantile(0.95)}
+    return {"count": times.count, "sum_s": times.total, "p50": times.quantile(0.5), "p95": times.quantile(0.95)}
