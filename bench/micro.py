@@ -48,6 +48,7 @@ ANSWER = (
     b"Content-Type: application/json\r\nContent-Length: 11\r\nConnection: keep-alive\r\n\r\n" + b'{"ok":true}'
 )
 EVERYBODY = Networks([ip_network("127.0.0.0/8")])
+TRACE = b"\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 REQUESTS = 20_000
 
 
@@ -122,7 +123,12 @@ def single(pool: Pool) -> dict[str, Callable[[], object]]:
         "read a head with nine fields": lambda: parse_request(head, trusted=True),
         "read it again": lambda: read[head[:-1] + b"\n"],
         "write it for the endpoint": lambda: forward_request(
-            request, caller=caller, endpoint=b"127.0.0.1:19101", body_size=len(BODY), request_id=b"id-1"
+            request,
+            caller=caller,
+            endpoint=b"127.0.0.1:19101",
+            body_size=len(BODY),
+            request_id=b"id-1",
+            trace=request.trace,
         ),
         "read an answer's head": lambda: parse_response(answer),
         "lease and release one of five": lease,

@@ -5,6 +5,7 @@ Must not know what a node makes of a configuration.
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,11 +25,14 @@ from sovren_edge.config.violations import faults_of
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Handler
 from sovren_edge.handler.discovery import find_handlers
+from sovren_edge.observe.tracing import exporter_installed
 from sovren_edge.secret import SecretSource
 
 # The key of tokens and those of credentials that --local makes, and takes.
 LOCAL_KEY = "env:SOVREN_EDGE_TOKEN_KEY"
 LOCAL_CREDENTIAL_KEYS = "env:SOVREN_EDGE_CREDENTIAL_KEYS"
+
+_ON_LOOPBACK = re.compile(r"https?://(127\.[0-9.]+|localhost|\[::1\])[:/]")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -41,6 +45,8 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     neither, and they are passed over.
     """
     raw = with_absolute_paths(_parse(path), path.parent)
+    if local:
+        raw = _without_far_collector(raw)
     lean = local or secrets is None or _only_balances(draw(raw), node)
     if lean:
         raw = _with_ours(raw, keys=local and secrets is not None)
@@ -49,7 +55,12 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
     bind = LOOPBACK if local else sketch.bind
     faults = _merge(
-        [*model_faults, *_infinite(raw), *_rehearsal_faults(raw.get("gateway"), local=local or secrets is None)],
+        [
+            *model_faults,
+            *_infinite(raw),
+            *_rehearsal_faults(raw.get("gateway"), local=local or secrets is None),
+            *(_tracing_faults(file) if secrets and file else ()),
+        ],
         [
             *listener_faults(sketch, bind),
             *pool_faults(sketch),
@@ -97,6 +108,22 @@ def _rehearsal_faults(gateway: object, *, local: bool) -> list[Fault]:
     if local or not isinstance(gateway, dict) or "rehearsal" not in gateway:
         return []
     return [Fault("gateway.rehearsal", "a table", "nothing", "it is for tests: only --local takes it")]
+
+
+def _tracing_faults(file: ConfigFile) -> Iterator[Fault]:
+    if file.tracing.endpoint is not None and not exporter_installed():
+        hint = "pip install 'sovren-edge[tracing]', or leave it out"
+        yield Fault(
+            "tracing.endpoint", f'"{file.tracing.endpoint}"', "the extra `tracing`, which is not installed", hint
+        )
+
+
+def _without_far_collector(raw: dict[str, object]) -> dict[str, object]:
+    """Return a file without a collector of spans that is not on loopback: with --local nobody else is contacted."""
+    tracing = raw.get("tracing")
+    endpoint = tracing.get("endpoint") if isinstance(tracing, dict) else None
+    near = not isinstance(endpoint, str) or _ON_LOOPBACK.match(endpoint) is not None
+    return raw if near else _with(raw, "tracing", "endpoint", None)
 
 
 def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tuple[dict[str, Handler], list[Fault]]:

@@ -15,7 +15,7 @@ from sovren_edge.auth.networks import Network
 from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Handler
-from sovren_edge.observe.settings import LogSettings
+from sovren_edge.observe.settings import LogSettings, TracingSettings
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.store.settings import DatabaseSettings
 from sovren_edge.tls import TlsSettings
@@ -127,6 +127,7 @@ class ConfigFile(BaseModel):
     nodes: dict[Name, Address] = {}
     edge: EdgeSettings = EdgeSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     relay: RelaySettings = RelaySettings()
     auth: AuthSettings = AuthSettings()
     gateway: GatewaySettings = GatewaySettings()

@@ -19,6 +19,7 @@ from sovren_edge.handler.guard import Observe, guard, meet_expectation, prepare
 from sovren_edge.handler.openapi import describe
 from sovren_edge.handler.page import document_response, page_response
 from sovren_edge.handler.route import Route, Routes
+from sovren_edge.observe.tracing import Tracer
 
 _OWN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs"})
 
@@ -33,15 +34,16 @@ def build_application(
     description: str = "",
     moved: Mapping[str, str] = MappingProxyType({}),
     body_limit: int = Handler.body_limit,
+    tracer: Tracer | None = None,
 ) -> web.Application:
     """Make what serves the routes, /openapi.json and /docs; StartupError names clashing routes.
 
     `body_limit` is in bytes; `moved` names paths that were here once, with all below them, and what is said of each.
-    `observe` is called once for each request, when its answer is known.
+    `observe` is called once for each request, when its answer is known; without a `tracer` no spans are recorded.
     """
     if faults := "; ".join(_clashes(routes)):
         raise StartupError(f"{title}: {faults}")
-    application = web.Application(middlewares=[guard(log, observe)], client_max_size=body_limit)
+    application = web.Application(middlewares=[guard(log, observe, tracer)], client_max_size=body_limit)
     application.on_response_prepare.append(prepare)
     for route in routes:
         _add(application, route.method, route.path, partial(call, route))

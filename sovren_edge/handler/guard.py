@@ -1,4 +1,4 @@
-"""Owns what surrounds every request to a handler: its id, the one form of errors, and the observation of its end.
+"""Owns what surrounds every request to a handler: its id, its trace, the one form of errors, and how it ended.
 
 Must not know routes or what they answer. Nothing of a request but its id, method and route template is logged.
 """
@@ -15,6 +15,8 @@ from aiohttp.typedefs import Middleware
 from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError, Problem, Side
+from sovren_edge.handler.tracing import describe_end, serving_request
+from sovren_edge.observe.tracing import Tracer
 
 Observe: TypeAlias = Callable[[web.Request, str, int, float], None]
 """Called once at the end of each request: the request, its route's template ("" if it has none), status, seconds."""
@@ -26,22 +28,25 @@ _CALLER_LEFT = 499
 _INTERNAL = Problem(500, "internal_error", "The request met an internal fault; its request id finds it in the logs.")
 
 
-def guard(log: FilteringBoundLogger, observe: Observe) -> Middleware:
-    """Make the outermost middleware of an application."""
+def guard(log: FilteringBoundLogger, observe: Observe, tracer: Tracer | None = None) -> Middleware:
+    """Make the outermost middleware of an application; without a tracer no spans are recorded."""
 
     @web.middleware
     async def guarded(request: web.Request, handler: Next) -> web.StreamResponse:
         started = time.monotonic()
         status = _CALLER_LEFT
-        try:
-            response, status = await _answered(request, handler, log)
-        except web.HTTPException as redirect:
-            status = redirect.status
-            raise
-        else:
-            return response
-        finally:
-            observe(request, route_template(request), status, time.monotonic() - started)
+        with serving_request(request, route_template(request), tracer) as span:
+            try:
+                response, status = await _answered(request, handler, log)
+            except web.HTTPException as redirect:
+                status = redirect.status
+                raise
+            else:
+                return response
+            finally:
+                observe(request, route_template(request), status, time.monotonic() - started)
+                if span is not None:
+                    describe_end(span, request_id(request), status)
 
     return guarded
 

@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 import httptools
 
+from sovren_edge.observe.trace_context import TraceContext, field_lines, read_traceparent
+
 VIA = b"1.1 sovren-edge"
 # As many as other proxies take; without a limit, a head of nothing but short fields would hold the loop for long.
 FIELDS_LIMIT = 100
@@ -25,7 +27,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
 _FIELD = re.compile(
     rb"\r\n(?=[cCeEfFhHkKpPtTuUvVxX]|[aA][uU])(authorization|connection|content[-_]length|expect|forwarded|host|keep[-_]alive"
-    rb"|proxy[-_]authorization|proxy[-_]connection|te|trailer|transfer[-_]encoding|upgrade|via"
+    rb"|proxy[-_]authorization|proxy[-_]connection|te|traceparent|tracestate|trailer|transfer[-_]encoding|upgrade|via"
     rb"|x[-_]forwarded[-_][!-9;-~]+|x[-_]real[-_]ip|x[-_]request[-_]id|x[-_]sovren[-_][!-9;-~]*):[ \t]*([^\r]*)",
     re.IGNORECASE,
 )
@@ -41,15 +43,11 @@ _BEGINNING = re.compile(rb"(?:[A-Z][A-Z-]{0,31}(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)
 _LINE_FEED_ALONE = re.compile(rb"(?<!\r)\n")
 _FIRST_LINE_LIMIT = TARGET_LIMIT + 64
 _LENGTH = re.compile(rb"\r\ncontent[-_]length:[^\r]*", re.IGNORECASE)
-_CACHE_CONTROL = re.compile(rb"\r\nCache-Control:([^\r]*)", re.IGNORECASE)
-_UNLIKE = re.compile(
-    rb"\r\n(?:host|user-agent|traceparent|tracestate|baggage|date|via|content-length|x-forwarded-[!-9;-~]+|forwarded"
-    rb"|x-real-ip|cache-control|pragma|priority|referer|dnt|sec-[!-9;-~]+):[^\r]*(?=\r\n)",
-    re.IGNORECASE,
-)
 _TOKEN = re.compile(rb"[^\t ,]+")
-# Framing and routing are ours: a Connection field cannot take them out of a message.
-_NOT_NOMINATED = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"host", b"content-length"})
+# Framing, routing and tracing are ours: a Connection field cannot take them out of a message.
+_NOT_NOMINATED = frozenset(
+    {b"close", b"keep-alive", b"upgrade", b"te", b"host", b"content-length", b"traceparent", b"tracestate"}
+)
 
 
 class HeadError(ValueError):
@@ -87,6 +85,10 @@ class RequestHead:
     scheme_known: bool = False
     # What X-Sovren-* fields say, by their names in lower case; they are for us and go no further.
     told: Mapping[bytes, bytes] = MappingProxyType({})
+    # The trace that it belongs to, if it says so; what its systems add to that; both as they came, as lines of a head.
+    context: TraceContext | None = None
+    state: str = ""
+    trace: bytes = b""
     # What equal requests have in common: see `likeness`.
     alike: bytes = b""
     # Whether it came from an address that is believed.
@@ -122,6 +124,8 @@ class _Fields:
     authorization: bytes = b""
     upgrade: bytes = b""
     via: bytes = b""
+    traceparent: bytes = b""
+    tracestate: bytes = b""
     nominated: tuple[bytes, ...] = ()
     forwarded_for: bytes = b""
     forwarded: frozenset[bytes] = frozenset()
@@ -181,6 +185,10 @@ def _make_head(method: bytes, host: bytes, target: bytes, fields: _Fields) -> Re
         request.upgrade = fields.upgrade
     request.told, request.trusted, request.authorization = fields.told, fields.trusted, fields.authorization
     request.scheme_known = b"x-forwarded-proto" in fields.forwarded
+    request.context = read_traceparent(fields.traceparent.decode("latin-1"))
+    if request.context is not None:
+        request.state = fields.tracestate.decode("latin-1")
+        request.trace = field_lines(fields.traceparent, fields.tracestate)
     request.start = _start(request, fields)
     return request
 
@@ -272,6 +280,14 @@ def _read_via(fields: _Fields, value: bytes) -> None:
         fields.via = fields.via + b", " + value if fields.via else value
 
 
+def _read_traceparent(fields: _Fields, value: bytes) -> None:
+    fields.traceparent = fields.traceparent + b", " + value if fields.traceparent else value
+
+
+def _read_tracestate(fields: _Fields, value: bytes) -> None:
+    fields.tracestate = fields.tracestate + b"," + value if fields.tracestate else value
+
+
 def _read_forwarded_for(fields: _Fields, value: bytes) -> None:
     if fields.trusted and value:
         fields.forwarded_for = fields.forwarded_for + b", " + value if fields.forwarded_for else value
@@ -300,6 +316,8 @@ _READERS: dict[bytes, Callable[[_Fields, bytes], None]] = {
     b"connection": _read_connection,
     b"expect": _read_expect,
     b"host": _read_host,
+    b"traceparent": _read_traceparent,
+    b"tracestate": _read_tracestate,
     b"transfer-encoding": _read_coding,
     b"upgrade": _read_upgrade,
     b"via": _read_via,
@@ -359,22 +377,6 @@ def _find_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byte
     return absolute[1], absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
 
-def likeness(request: RequestHead) -> bytes:
-    """Return the method, target and fields of a request without those that say nothing about its answer.
-
-    Two requests with the same likeness and the same body are equal; all credentials are in it, whatever their names.
-    """
-    if not request.alike:
-        request.alike = _UNLIKE.sub(b"", request.start + b"\r\n")
-    return request.alike
-
-
-def cache_control(request: RequestHead) -> bytes:
-    """Return what a request says of kept answers, in lower case."""
-    found = _CACHE_CONTROL.search(request.start)
-    return b"" if found is None else found[1].lower()
-
-
 def with_another_body(request: RequestHead) -> RequestHead:
     """Return a request's head without its body's length: what is then sent on says the length of what is sent."""
     other = copy.copy(request)
@@ -384,9 +386,9 @@ def with_another_body(request: RequestHead) -> RequestHead:
 
 
 def forward_request(
-    request: RequestHead, *, caller: Caller, endpoint: bytes, body_size: int | None, request_id: bytes
+    request: RequestHead, *, caller: Caller, endpoint: bytes, body_size: int | None, request_id: bytes, trace: bytes
 ) -> bytes:
-    """Write the head for an endpoint; `body_size` None sends a chunked body."""
+    """Write the head for an endpoint; `body_size` None sends a chunked body, `trace` are the lines of its trace."""
     ending = b"\r\n\r\n"
     if body_size is None:
         ending = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -395,4 +397,4 @@ def forward_request(
     if not request.host:
         ending = b"\r\nHost: " + endpoint + ending
     told = caller.address if request.scheme_known else caller.described
-    return b"".join((request.start, told, b"\r\nX-Request-Id: ", request_id, ending))
+    return b"".join((request.start, told, b"\r\nX-Request-Id: ", request_id, trace, ending))

@@ -42,6 +42,7 @@ class Access(TypedDict):
     received: int
     sent: int
     ended: str
+    trace_id: str
 
 
 class Timestamps:

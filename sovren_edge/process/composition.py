@@ -20,6 +20,7 @@ from sovren_edge.auth.callers import Callers
 from sovren_edge.config.model import Config
 from sovren_edge.limits import Descriptors, most_callers
 from sovren_edge.observe.log import LogWriter, Timestamps
+from sovren_edge.observe.tracing import open_tracer
 from sovren_edge.process.certificates import load_certificates, watch_certificates
 from sovren_edge.process.doors import Everything, Opened, Shared
 from sovren_edge.process.draining import drained
@@ -128,6 +129,7 @@ async def open_worker(
     certificates = load_certificates(part.plan.listeners)
     async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
         relay = _make_relay(config, log, writer, group.create_task)
+        relay.tracer = stack.enter_context(open_tracer(config.tracing, part.name, log))
         services = await stack.enter_async_context(open_services(part, log, writer))
         probes = await stack.enter_async_context(open_client())
         served = ServedPools(relay, probes, group.create_task, log, local=part.plan.local)

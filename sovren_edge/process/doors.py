@@ -32,6 +32,7 @@ from sovren_edge.limits import Descriptors, Limits
 from sovren_edge.listener import Check, OwnPages
 from sovren_edge.observe.registry import Metrics, Source
 from sovren_edge.observe.stats import ListenerStats
+from sovren_edge.observe.tracing import current_trace_id
 from sovren_edge.process.served_pools import ServedPools
 from sovren_edge.process.services import Services
 from sovren_edge.relay.downstream import Downstream
@@ -268,6 +269,7 @@ async def _open_handler(
             body_limit=type(handler).body_limit,
             log=services.log.bind(listener=listener.name),
             observe=_observer(listener.name, stats, shared),
+            tracer=None if (tracer := shared.relay.tracer) is None else tracer.at(listener.name),
         )
         async with _serving(
             listener,
@@ -327,6 +329,7 @@ def _observer(listener: str, stats: ListenerStats, shared: Shared) -> Observe:
             "client": request.remote or "", "method": method, "path": template or "-", "status": status,
             "request_id": request_id(request), "endpoint": "", "attempts": 0, "queue_us": 0, "ttfb_us": taken_us,
             "duration_us": taken_us, "received": request.content_length or 0, "sent": 0, "ended": "complete",
+            "trace_id": current_trace_id(),
         })  # fmt: skip
 
     return observe

@@ -13,6 +13,7 @@ from sovren_edge.config.model import Config, WorkerSettings
 from sovren_edge.config.plan import Plan
 from sovren_edge.config.resolved import PlannedListener, ResolvedPool
 from sovren_edge.gateway.settings import GatewaySettings
+from sovren_edge.observe.settings import TracingSettings
 from sovren_edge.store.settings import DatabaseSettings
 
 
@@ -145,6 +146,8 @@ def _config_of(config: Config, role: Role) -> Config:
         hidden["database"] = DatabaseSettings(schema_name=config.database.schema_name)
     if role in {Role.OPERATE, Role.LOCAL}:
         hidden["auth"] = AuthSettings()
+        # They serve nobody whose request is traced.
+        hidden["tracing"] = TracingSettings()
     return config.model_copy(update=hidden)
 
 

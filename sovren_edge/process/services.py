@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from sovren_edge.auth.jwks import Jwks
 from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier
 from sovren_edge.handler.edge import Clock, Edge
+from sovren_edge.handler.tracing import continue_trace
 from sovren_edge.observe.log import LogWriter
 from sovren_edge.observe.registry import Metrics
 from sovren_edge.process.parts import Part
@@ -63,7 +64,7 @@ class Services:
 async def open_services(part: Part, log: FilteringBoundLogger, writer: LogWriter) -> AsyncIterator[Services]:
     """Hold what handlers share; nothing is opened that none of them can use."""
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
+        http = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False, middlewares=(continue_trace,)))
         database = None
         if part.database_url is not None:
             database = await stack.enter_async_context(open_database(part.database_url, part.config.database))

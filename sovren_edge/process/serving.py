@@ -160,6 +160,8 @@ class _Serving:
     def _sources(self) -> Iterable[Source]:
         worker = self._worker
         yield Source(self._means.writer)
+        if worker.relay.tracer is not None:
+            yield Source(worker.relay.tracer.recorder)
         for opened in worker.doors:
             yield from opened.sources
         if worker.pools:

@@ -1,21 +1,24 @@
 """Owns how often and where one request is tried: decides, and remembers what was tried.
 
-Must not know connections. A failed connect costs no budget and each other ready endpoint is tried once; anything later
-is repeated once, within the pool's budget, where the pool or the method allows it.
+A failed connect costs no budget and each other ready endpoint is tried once; anything later is repeated once, within
+the pool's budget, where the pool or the method allows it. Where requests are traced, each attempt is a span. Must not
+know connections.
 """
 
 from typing import TYPE_CHECKING
 
-from pools.admission import Lease
+from pools.admission import Lease, Outcome
 from pools.pool import NOBODY
 from pools.tiers import Tiers
 from sovren_edge.http.request import IDEMPOTENT
+from sovren_edge.observe.tracing import Span
 
 if TYPE_CHECKING:
     from pools.endpoint import Endpoint
 
 # A kept connection that ends so soon after it was used again was closed before the endpoint saw the request.
 STALE_S = 0.1
+FAULTS = frozenset({Outcome.FAILED, Outcome.REFUSED})
 
 
 class Attempts:
@@ -30,6 +33,39 @@ class Attempts:
     tried: "frozenset[Endpoint]" = NOBODY
     last: "Endpoint | None" = None
     _stale = False
+    # Of the attempt that is open.
+    _open: Span | None = None
+
+    def __init__(self, trace: bytes = b"", span: Span | None = None) -> None:
+        """`trace` is what endpoints are told, as lines of a head; each attempt is a part of `span`, if there is one."""
+        self.trace = trace
+        self._span = span
+
+    def begin(self, lease: Lease, now: float, method: str, *, hedge: bool) -> None:
+        """Take note of an attempt at a lease's endpoint; `hedge` if it goes on beside another one."""
+        self.count += 1
+        self.last = endpoint = lease.endpoint
+        if self._span is None:
+            return
+        self._open = span = self._span.child(method, "client", now)
+        self.trace = span.lines
+        span.attributes = {
+            "http.request.method": method, "server.address": endpoint.host, "server.port": endpoint.port,
+            "sovren.pool": lease.pool.name, "sovren.endpoint": endpoint.name, "sovren.attempt": self.count,
+            "sovren.hedge": hedge,
+        }  # fmt: skip
+
+    def answered(self, status: int) -> None:
+        """Take note of an endpoint's answer."""
+        if self._open is not None:
+            self._open.attributes["http.response.status_code"] = status
+
+    def end(self, outcome: Outcome, now: float) -> None:
+        """Take note of how the attempt ended."""
+        span, self._open = self._open, None
+        if span is not None:
+            span.attributes["sovren.outcome"] = str(outcome)
+            span.end(now, str(outcome) if outcome in FAULTS else "")
 
     def connect_failed(self, endpoint: "Endpoint") -> None:
         """Try this endpoint no more."""

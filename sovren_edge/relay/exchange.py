@@ -16,10 +16,11 @@ from sovren_edge.observe.stats import REDIRECT
 from sovren_edge.relay import problems, timeouts
 from sovren_edge.relay.body import NO_BODY, RequestBody
 from sovren_edge.relay.deadlines import NEVER
-from sovren_edge.relay.journal import COMPLETE
+from sovren_edge.relay.journal import COMPLETE, LEFT
 from sovren_edge.relay.reply import Reply
 
 if TYPE_CHECKING:
+    from sovren_edge.observe.tracing import Span
     from sovren_edge.relay.downstream import Downstream
     from sovren_edge.relay.relay import Door, Relay
 
@@ -76,7 +77,7 @@ class Exchange:
 
     __slots__ = (
         "_by", "_door", "_downstream", "_ended", "_expects", "_held", "_relay", "_reply", "_reserved", "_supplier",
-        "_total_at", "request", "request_body", "request_id", "started_at",
+        "_total_at", "request", "request_body", "request_id", "span", "started_at", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,12 @@ class Exchange:
         self.request = request
         self.request_id = request.request_id or next(relay.request_ids)
         self.started_at = now
+        self.trace = request.trace or next(relay.traces)
+        self.span: Span | None = None
+        if relay.tracer is not None:
+            self.span = span = relay.tracer.begin(request.context, request.state, request.method, now)
+            if span is not None:
+                self.trace = span.lines
         self.request_body = NO_BODY if request.bodiless else RequestBody(request, relay.settings.kept_body_limit)
         self._expects = request.expects
         self._supplier: Supplier | None = None
@@ -272,7 +279,7 @@ class Exchange:
         self._door.stats.callers_left += 1
         now = self._relay.now()
         self._stop(Outcome.LEFT, now)
-        self._finish("caller left", now)
+        self._finish(LEFT, now)
 
     def caller_closed(self) -> bool:
         """Pass on the end of what the caller sends; return whether it may still get something: only in a tunnel."""
@@ -332,5 +339,5 @@ class Exchange:
             self._door, self._downstream.address, self.request, self.request_id, ended, reply.status,
             endpoint, tries, queue_s,
             (reply.body_at or reply.began_at or now) - self.started_at, now - self.started_at,
-            self.request_body.received, reply.sent,
+            self.request_body.received, reply.sent, self.trace, self.span,
         )  # fmt: skip

@@ -64,18 +64,13 @@ class Fetch:
         self._request, self._body = taker.request, taker.request_body
         self._request_id, self._caller, self._started_at = taker.request_id, taker.caller, taker.started_at
         self.demand = demand
-        self.attempts = Attempts()
+        self.attempts = Attempts(taker.trace, taker.span)
         self.idle_s = relay.settings.idle_timeout_s
 
     @property
     def tries(self) -> int:
         """Attempts so far."""
         return self.attempts.count
-
-    @property
-    def waiting(self) -> bool:
-        """Whether it waits for a slot."""
-        return self._waiter is not None
 
     # --- admission: pools answer at once, or later through these three
 
@@ -131,8 +126,7 @@ class Fetch:
             stats.queue_wait.observe(self.queue_s)
         if self.rewrite is not None:
             self._request, self._body = self.rewrite(lease.pool)
-        attempts.count += 1
-        attempts.last = lease.endpoint
+        attempts.begin(lease, now, self._request.method, hedge=not self.may_hedge)
         self.lease = lease
         self.pool = lease.pool
         endpoint = lease.endpoint
@@ -169,7 +163,7 @@ class Fetch:
         self._sent_at = now
         head = forward_request(
             request, caller=self._caller, endpoint=lease.endpoint.address,
-            body_size=0 if body is NO_BODY else body.size, request_id=self._request_id,
+            body_size=0 if body is NO_BODY else body.size, request_id=self._request_id, trace=self.attempts.trace,
         )  # fmt: skip
         upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
         if body.complete:
@@ -184,6 +178,7 @@ class Fetch:
         lease, self.lease = self.lease, None
         if lease is None:
             return
+        self.attempts.end(outcome, now)
         if self._stats is not None:
             count_end(self._relay.stats_of(lease.pool), self._stats, lease, outcome, now - self._started_at, now)
         self._relay.release(lease, outcome, now)
@@ -318,11 +313,13 @@ class Fetch:
 
     def _give_way(self, head: ResponseHead, now: float) -> None:
         """Do not pass an error on: the second attempt may bring something better."""
+        self.attempts.answered(head.status)
         self._problem = problems.upstream_failed(f"an endpoint answered {head.status}")
         self._end_attempt(Outcome.FAILED, now)
 
     def _note(self, head: ResponseHead, now: float) -> None:
         self.begun = True
+        self.attempts.answered(head.status)
         self._failing = head.status >= SERVER_ERROR
         # Nothing that has been answered is to be kept in memory by those that have not.
         self._relay.awaiting.discard(self)

@@ -25,6 +25,7 @@ class Hedge:
         asked = first.taker
         self.request, self.request_body, self.request_id = asked.request, asked.request_body, asked.request_id
         self.caller, self.started_at = asked.caller, asked.started_at
+        self.trace, self.span = asked.trace, asked.span
         self._relay = relay
         self._first = first
         self._won = self._over = False

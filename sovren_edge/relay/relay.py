@@ -5,6 +5,7 @@ Must not know where pools and listeners were configured.
 
 import asyncio
 import itertools
+import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from sovren_edge.http.answer import Answer
 from sovren_edge.http.remembered import Remembered
 from sovren_edge.http.request import RequestHead, parse_request
 from sovren_edge.observe.stats import ListenerStats, PoolStats
+from sovren_edge.observe.trace_context import unrecorded_lines
+from sovren_edge.observe.tracing import Tracer
 from sovren_edge.relay.budget import Budget
 from sovren_edge.relay.connections import Connections
 from sovren_edge.relay.deadlines import STEP_S, Deadlines
@@ -92,6 +95,8 @@ class Relay:
     journal: Journal
     spawn: Callable[[Coroutine[object, object, None]], "asyncio.Task[None]"]
     on_change: Callable[[Pool, Endpoint, str], None]
+    # None where no spans are recorded.
+    tracer: Tracer | None = None
     connections: Connections = field(init=False)
     deadlines: Deadlines = field(init=False)
     downstreams: "set[Downstream]" = field(default_factory=set)
@@ -106,6 +111,8 @@ class Relay:
     # By whether the caller's address is trusted.
     requests: dict[bool, Remembered[RequestHead]] = field(init=False)
     request_ids: Iterator[bytes] = field(init=False)
+    # What requests are told to belong to that belong to no trace.
+    traces: Iterator[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings, self.now)
@@ -114,6 +121,7 @@ class Relay:
         self.requests = {trusted: Remembered(partial(parse_request, trusted=trusted)) for trusted in (False, True)}
         # Unique without asking the system for randomness at each request.
         self.request_ids = map((secrets.token_hex(8).encode() + b"-%x").__mod__, itertools.count())
+        self.traces = unrecorded_lines(random.getrandbits)
 
     def stats_of(self, pool: Pool) -> PoolStats:
         """Return a pool's counters."""

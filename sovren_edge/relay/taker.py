@@ -8,6 +8,7 @@ from typing import Protocol
 from sovren_edge.errors import Problem
 from sovren_edge.http.request import Caller, RequestHead
 from sovren_edge.http.response import ResponseHead
+from sovren_edge.observe.tracing import Span
 from sovren_edge.relay.body import RequestBody
 
 
@@ -39,13 +40,15 @@ class Told(Protocol):
 class Taker(Told, Protocol):
     """Whoever an answer is for, and what was asked; one of `ended`, `failed` and `broken` is the last that it is told.
 
-    `request_id` and `caller` are what endpoints are told of where the request came from. Also behind `answered_whole`,
-    `ended` follows.
+    `request_id`, `caller` and `trace` (lines of a head) are what endpoints are told of where the request came from;
+    `span` is what is recorded of it, if anything. Also behind `answered_whole`, `ended` follows.
     """
 
     request: RequestHead
     request_body: RequestBody
     request_id: bytes
+    trace: bytes
+    span: Span | None
     started_at: float
 
     @property

@@ -40,6 +40,7 @@ class Flight:
         self.idle_s = idle_s
         self.request, self.request_body, self.request_id = first.request, first.request_body, first.request_id
         self.caller, self.started_at = first.caller, first.started_at
+        self.trace, self.span = first.trace, first.span
         self._flights = flights
         self._key = key
         self._first = first

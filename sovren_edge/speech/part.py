@@ -54,6 +54,7 @@ class Part:
     ) -> None:  # fmt: skip
         """Speak `body` in the place of what was `asked`; `wanted` names its form, if the caller does."""
         self.request, self.request_id, self.caller, self.started_at = request, asked.request_id, asked.caller, now
+        self.trace, self.span = asked.trace, asked.span
         self.request_body = made_body(request, body)
         self.demand = demand
         self.deadline = self.looked_at = NEVER

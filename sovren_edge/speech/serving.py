@@ -11,7 +11,7 @@ from math import inf
 from pools.demand import Demand
 from pools.pool import Pool
 from pools.tiers import Tiers
-from sovren_edge.http.request import cache_control, likeness
+from sovren_edge.http.likeness import cache_control, likeness
 from sovren_edge.http.response import ResponseHead
 from sovren_edge.relay.exchange import Supplier
 from sovren_edge.relay.fetch import Fetch

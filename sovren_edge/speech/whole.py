@@ -77,6 +77,7 @@ class Unwrap:
     def __init__(self, relay: "Relay", asked: Taker) -> None:
         self.request, self.request_body, self.request_id = asked.request, asked.request_body, asked.request_id
         self.caller, self.started_at = asked.caller, asked.started_at
+        self.trace, self.span = asked.trace, asked.span
         self._relay = relay
         self._taker = asked
         # None where the answer is passed on as it comes.

@@ -25,7 +25,7 @@ from sovren_edge.gateway.settings import (
     RehearsalSettings,
     ServiceSettings,
 )
-from sovren_edge.observe.settings import LogSettings
+from sovren_edge.observe.settings import LogSettings, TracingSettings
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.store.settings import DatabaseSettings
 
@@ -33,6 +33,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encod
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("[edge]", EdgeSettings),
     ("[log]", LogSettings),
+    ("[tracing]", TracingSettings),
     ("[relay]", RelaySettings),
     ("[auth]", AuthSettings),
     ("[gateway]", GatewaySettings),

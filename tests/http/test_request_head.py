@@ -26,7 +26,9 @@ def forward(
     """Read lines as a head and write it for an endpoint."""
     request = parse(lines, trusted=trusted)
     caller = Caller(b"10.0.0.9", b"http")
-    return forward_request(request, caller=caller, endpoint=endpoint, body_size=body_size, request_id=b"id-1")
+    return forward_request(
+        request, caller=caller, endpoint=endpoint, body_size=body_size, request_id=b"id-1", trace=request.trace
+    )
 
 
 @pytest.mark.parametrize(

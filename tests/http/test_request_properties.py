@@ -88,6 +88,7 @@ def test_an_endpoint_gets_the_callers_fields_and_ours(*, head: bytes, trusted: b
         endpoint=ENDPOINT,
         body_size=None if request.chunked else request.length,
         request_id=REQUEST_ID,
+        trace=request.trace,
     )
     assert sent.count(b"\r\n\r\n") == 1
     heard_there = hear_request(sent)

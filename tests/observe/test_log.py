@@ -32,6 +32,7 @@ REQUEST: Access = {
     "received": 10,
     "sent": 20,
     "ended": 'upstream broke: "why"',
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
 }
 
 

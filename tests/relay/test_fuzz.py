@@ -48,7 +48,9 @@ def check_request(data: bytes) -> None:
     assert request.chunked is bool(joined(heard.fields, b"transfer-encoding"))
     size = None if request.chunked else request.length
     caller = Caller(b"10.0.0.9", b"http")
-    sent = forward_request(request, caller=caller, endpoint=b"endpoint:1", body_size=size, request_id=b"id-1")
+    sent = forward_request(
+        request, caller=caller, endpoint=b"endpoint:1", body_size=size, request_id=b"id-1", trace=request.trace
+    )
     assert framing(parse_request(sent, trusted=True)) == framing(request)
     assert hear_request(sent).url == request.target
 

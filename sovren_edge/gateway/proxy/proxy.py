@@ -56,7 +56,7 @@ class Proxy:
             # A flood of the refused is told so at once: its bodies, URLs and keys are not looked at.
             refusal = not_granted(noted, self.sending.grants.now_us())
             return self.recording.turn_away(service, refusal, subscriber_id, noted.quota)
-        call = self.recording.begin(subscriber_id, service, request)
+        call = self.recording.begin(subscriber_id, service)
         return await self._carried(call, url, request)
 
     async def _carried(self, call: Call, url: RawQuery, request: Request) -> StreamResponse:

@@ -3,13 +3,12 @@
 Must not know what decides about requests.
 """
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from aiohttp.web import Request, Response
+from aiohttp.web import Response
 from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError
@@ -30,12 +29,11 @@ from sovren_edge.gateway.proxy.refusals import refused_too_often
 from sovren_edge.gateway.proxy.request_ids import RANDOM_BYTES, make_request_id
 from sovren_edge.gateway.proxy.sending import Sending
 from sovren_edge.handler import Clock
+from sovren_edge.observe.tracing import current_trace_id, step
 
 MINUTE_S = 60
 # Rows that wait for a ledger that is closed, and how many of them are written together.
 UNSETTLED_MOST, AT_ONCE = 20_000, 500
-# W3C Trace Context: version, trace id, parent id, flags.
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,7 @@ class Recording:
     # Rows that could not be made durable, oldest first.
     unsettled: list[Row] = field(default_factory=list)
 
-    def begin(self, subscriber: str, service: str, request: Request) -> Call:
+    def begin(self, subscriber: str, service: str) -> Call:
         """Return the state of a request that has just come on behalf of a subscriber."""
         self.counts.begun()
         now = self.clock.now()
@@ -72,7 +70,7 @@ class Recording:
             path="",
             decision="reserved",
             clock=self.clock_name,
-            trace_id=_trace_id(request),
+            trace_id=current_trace_id(),
         )
         return Call(subscriber=subscriber, service=service, record=Record(row))
 
@@ -167,7 +165,8 @@ class Recording:
     async def _write(self, rows: Sequence[Row]) -> None:
         """Write rows, or keep them until they can be written: the same row again changes nothing."""
         try:
-            await self.ledger.write(*rows)
+            with step("ledger write"):
+                await self.ledger.write(*rows)
         except EdgeError as error:
             self.unsettled.extend(rows)
             lost = len(self.unsettled) - UNSETTLED_MOST
@@ -182,9 +181,3 @@ class Recording:
             created_at=at, settled_at=at, owner=self.owner, subscriber_id=flood.subscriber, service=flood.service,
             method="", host="", path="", decision="refused", reason=flood.reason, status=flood.status, count=count,
         )  # fmt: skip
-
-
-def _trace_id(request: Request) -> str:
-    """Return the trace that a caller belongs to, or a new one."""
-    given = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
-    return given[1] if given else secrets.token_hex(16)

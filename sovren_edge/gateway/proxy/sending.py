@@ -5,7 +5,8 @@ costs one grant. Must not know who calls, or what is settled afterwards.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -29,7 +30,9 @@ from sovren_edge.gateway.proxy.call import Call
 from sovren_edge.gateway.proxy.order import Order
 from sovren_edge.gateway.proxy.refusals import not_granted
 from sovren_edge.gateway.proxy.retrying import AGAIN, pause_before
+from sovren_edge.gateway.proxy.tracing import note_status, upstream_step, with_trace
 from sovren_edge.handler import Clock
+from sovren_edge.observe.tracing import step
 
 RETRY_AFTER = "retry-after"
 LEAST_S = 0.01
@@ -66,7 +69,8 @@ class Sending:
     async def _grant(self, call: Call) -> EdgeError | None:
         """Get a grant for the next attempt; return why there is none."""
         grant = call.record.next_grant()
-        decision = await self.grants.grant(call.subscriber, grant)
+        with step("limiter grant"):
+            decision = await self.grants.grant(call.subscriber, grant)
         if not isinstance(decision, Granted):
             call.quota = getattr(decision, "quota", call.quota)
             return not_granted(decision, self.grants.now_us())
@@ -93,11 +97,8 @@ class Sending:
         call.attempt = attempt = Attempt()
         await self._reserve(call)
         status: int | None = None
-        fields = call.fields(order)
         try:
-            async with self.egress.send(
-                order.target, order.method, fields, call.body, attempt=attempt, total_s=self._left_s(call)
-            ) as answer:
+            async with self._sent(call, order, attempt) as answer:
                 status = answer.status
                 if (pause_s := await self._again(call, order, answer)) is not None:
                     return pause_s
@@ -110,14 +111,26 @@ class Sending:
         finally:
             call.record.tried(attempt, status)
 
+    @asynccontextmanager
+    async def _sent(self, call: Call, order: Order, attempt: Attempt) -> AsyncIterator[Answer]:
+        with upstream_step(call, order) as span:
+            fields = with_trace(call.fields(order), span)
+            async with self.egress.send(
+                order.target, order.method, fields, call.body, attempt=attempt, total_s=self._left_s(call)
+            ) as answer:
+                note_status(span, answer.status)
+                yield answer
+
     async def _reserve(self, call: Call) -> None:
         """Have the attempt's row durable, and its grant confirmed after that: only then may it be dialled."""
         record, granted = call.record, call.granted
         if record.open_grant is None or granted is None:
             raise RuntimeError("an attempt without a grant")
         record.reserved = True
-        await self.ledger.write(record.row)
-        decision = await self.grants.confirm(call.subscriber, record.open_grant, granted)
+        with step("ledger write"):
+            await self.ledger.write(record.row)
+        with step("limiter confirm"):
+            decision = await self.grants.confirm(call.subscriber, record.open_grant, granted)
         if not isinstance(decision, Granted):
             raise not_granted(decision, self.grants.now_us())
 
