@@ -2,15 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Encoded
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 KINDS = {Encoded.SPAN_KIND_SERVER: "server", Encoded.SPAN_KIND_CLIENT: "client", Encoded.SPAN_KIND_INTERNAL: "internal"}
 
@@ -75,7 +78,7 @@ def _read(post: bytes) -> Iterator[Got]:
                 )  # fmt: skip
 
 
-def _values(pairs: "list[KeyValue]") -> dict[str, object]:
+def _values(pairs: "Iterable[KeyValue]") -> dict[str, object]:
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "") for pair in pairs}
 
 

@@ -22,6 +22,7 @@ from sovren_edge.gateway.service import Gateway
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Clock, Edge, Metrics
 from sovren_edge.handler.application import build_application
+from sovren_edge.observe.tracing import Tracer
 from sovren_edge.secret import SecretSource
 from sovren_edge.store.connection import Row
 from sovren_edge.store.database import Database, open_database
@@ -176,6 +177,7 @@ async def open_front(
     *,
     await_ready: bool = True,
     redis_url: str = "",
+    tracer: Tracer | None = None,
     **others: object,
 ) -> AsyncIterator[Front]:
     """Run a gateway, and wait until it is ready; `others` are settings of it."""
@@ -212,6 +214,7 @@ async def open_front(
                 observe=lambda _request, _route, status, _seconds: statuses.append(status),
                 moved=Gateway.moved,
                 body_limit=Gateway.body_limit,
+                tracer=tracer,
             )
             runner = web.AppRunner(
                 app, handler_cancellation=True, shutdown_timeout=1.0, auto_decompress=Gateway.decompress

@@ -19,6 +19,7 @@ from sovren_edge.auth.networks import Networks
 from sovren_edge.listener import OwnPages
 from sovren_edge.observe.log import Access, Timestamps
 from sovren_edge.observe.stats import ListenerStats
+from sovren_edge.observe.tracing import Tracer
 from sovren_edge.relay.downstream import Downstream
 from sovren_edge.relay.fetch import Fetch
 from sovren_edge.relay.journal import Journal
@@ -204,6 +205,7 @@ async def front(
     trusted: Networks = EVERYBODY,
     explains: bool = False,
     name: Callable[[bytes], str] | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Front]:
     """Serve pools as the tiers of one door; `name` tells whom an Authorization field names."""
     lines: list[SimpleNamespace] = []
@@ -220,6 +222,7 @@ async def front(
             Journal(Timestamps(time.time), log),
             group.create_task,
             _ignore,
+            tracer,
         )
         for pool in pools:
             relay.stats_of(pool)

@@ -289,7 +289,7 @@ OLD = [
     (GET + b"Connection: keep-alive, CLOSE\r\n", b"", GET, b"", "who said that it would close"),
 ]  # fmt: skip
 
-OURS = (b"x-forwarded-for:", b"x-forwarded-proto:", b"x-forwarded-host:", b"via:", b"x-request-id:")
+OURS = (b"x-forwarded-for:", b"x-forwarded-proto:", b"x-forwarded-host:", b"via:", b"x-request-id:", b"traceparent:")
 
 
 def heard(served: Backend, head: bytes) -> tuple[bytes, list[bytes]]:
