@@ -285,6 +285,7 @@ class Keeper:
     async def _retire(self, life: Life, drained: Awaitable[int]) -> None:
         await self._finish(life, drained)
         self.retiring = None
+        self._log.info("worker_retired", pid=life.pid)
 
     async def _finish(self, life: Life, drained: Awaitable[int] | None) -> None:
         """Have a life end once its requests are done."""

@@ -5,19 +5,18 @@ Must not know how workers are kept.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import orjson
 
 from sovren_edge.errors import EdgeError, Side
-from sovren_edge.observe.log import LogWriter
 from sovren_edge.observe.registry import Source, families
 from sovren_edge.process.channel import Message, Method, Reply
 from sovren_edge.process.keeper import Keeper
 from sovren_edge.process.parts import Role
-from sovren_edge.process.tree_metrics import Counts, TreeCollector
+from sovren_edge.process.tree_metrics import Counts
 
 ANSWER_S = 3.0
 # These are asked of the pools' worker.
@@ -36,14 +35,14 @@ class Questions:
         counts: Counts,
         keepers: Mapping[str, Keeper],
         by_hand: ByHand,
-        writer: LogWriter,
+        sources: Iterable[Source],
         reload: Callable[[], Awaitable[dict[str, object]]],
         node: Callable[[], str | None],
     ) -> None:
         self._counts = counts
         self._keepers = keepers
         self._by_hand = by_hand
-        self._writer = writer
+        self._sources = sources
         self._reload = reload
         self._node = node
 
@@ -79,8 +78,7 @@ class Questions:
         serving = [keeper for keeper in self._keepers.values() if keeper.serves]
         packed = await asyncio.gather(*(self._of(keeper, "families") for keeper in serving))
         told = {keeper.part.name: reply.blob for keeper, reply in zip(serving, packed, strict=True) if reply}
-        mine = Source(TreeCollector(self._counts, self._keepers)), Source(self._writer)
-        told["supervisor"] = orjson.dumps(families(mine))
+        told["supervisor"] = orjson.dumps(families(self._sources))
         # They are passed on as they came: to read and write them again would take long.
         series = b",".join(b"%b:%b" % (orjson.dumps(name), blob) for name, blob in told.items())
         return Reply(None, b'{"families":{%b},"pools":%b}' % (series, orjson.dumps(await self._pools())))

@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.local.socket_dir import admin_socket
+from sovren_edge.observe.lag import LoopWatch, open_loop_watch
 from sovren_edge.observe.log import LogWriter
 from sovren_edge.observe.registry import Source, Told, families
 from sovren_edge.process.admin import Admin, open_admin
@@ -73,12 +74,14 @@ async def open_serving(means: Means) -> AsyncIterator[dict[str, Method]]:
         worker = await stack.enter_async_context(
             open_worker(means.part, means.sockets, whole, log=means.log, writer=means.writer)
         )
-        yield _Serving(means, worker, stack).methods()
+        watch = await stack.enter_async_context(open_loop_watch(means.log))
+        yield _Serving(means, worker, watch, stack).methods()
 
 
 class _Serving:
-    def __init__(self, means: Means, worker: Worker, stack: AsyncExitStack) -> None:
+    def __init__(self, means: Means, worker: Worker, watch: LoopWatch, stack: AsyncExitStack) -> None:
         self._means = means
+        self._watch = watch
         self._worker = worker
         self._stack = stack
         self._commands = PoolCommands(worker)
@@ -141,7 +144,8 @@ class _Serving:
         return {"cut": await self._worker.drain(given["drain_s"], leave_backlog=given["leave_backlog"])}
 
     def _beat(self) -> dict[str, object]:
-        return {"busy": self._worker.busy}
+        lag = self._watch.lag
+        return {"busy": self._worker.busy, "loop_lag_p99_s": lag.p99_s, "loop_lag_max_s": lag.max_s}
 
     def _ports(self) -> list[dict[str, object]]:
         return [
@@ -160,6 +164,7 @@ class _Serving:
     def _sources(self) -> Iterable[Source]:
         worker = self._worker
         yield Source(self._means.writer)
+        yield Source(self._watch)
         if worker.relay.tracer is not None:
             yield Source(worker.relay.tracer.recorder)
         for opened in worker.doors:

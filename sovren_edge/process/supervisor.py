@@ -18,7 +18,9 @@ from socket import socket
 from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.observe.lag import open_loop_watch
 from sovren_edge.observe.log import LogWriter, open_log
+from sovren_edge.observe.registry import Source
 from sovren_edge.process.certificates import load_certificates
 from sovren_edge.process.generation import Left, find_left
 from sovren_edge.process.own_command import next_command
@@ -73,7 +75,9 @@ async def _serve(launch: Launch, loaded: Loaded, log: FilteringBoundLogger, writ
     tree = WorkerTree(loaded, means)
     supervisor = Supervisor(launch, tree, log, writer)
     try:
-        await supervisor.live(left, asked)
+        async with open_loop_watch(log) as watch:
+            tree.sources.append(Source(watch))
+            await supervisor.live(left, asked)
     finally:
         await tree.close()
         ports.close([address for address, _ in ports.all()])

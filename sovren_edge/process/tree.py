@@ -18,6 +18,7 @@ from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
 from sovren_edge.errors import EdgeError, Side, StartupError
 from sovren_edge.observe.log import LogWriter
+from sovren_edge.observe.registry import Source
 from sovren_edge.process.certificates import load_certificates
 from sovren_edge.process.channel import Channel, take_socket
 from sovren_edge.process.generation import Left, LeftLife
@@ -26,7 +27,7 @@ from sovren_edge.process.life import Life, adopt_life, environment
 from sovren_edge.process.parts import STORING, Part, Role, divide
 from sovren_edge.process.ports import Ports
 from sovren_edge.process.questions import ByHand, Questions
-from sovren_edge.process.tree_metrics import Counts
+from sovren_edge.process.tree_metrics import Counts, TreeCollector
 from sovren_edge.store.migrations import check, migrate
 
 # Workers end in this order: those before need the ones after.
@@ -71,11 +72,13 @@ class WorkerTree:
         # What keeps each worker alive; and what ends with those that are to go.
         self._keeping: dict[Keeper, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        # The supervisor's own series.
+        self.sources = [Source(TreeCollector(means.counts, self.keepers)), Source(means.writer)]
         questions = Questions(
             counts=means.counts,
             keepers=self.keepers,
             by_hand=means.by_hand,
-            writer=means.writer,
+            sources=self.sources,
             reload=self.reload_for_operator,
             node=lambda: self.loaded.plan.node,
         )

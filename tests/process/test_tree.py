@@ -16,7 +16,7 @@ import orjson
 import psutil
 import pytest
 from harness import Backend, backend
-from program import Program, run, serve, until
+from program import Program, free_offset, run, serve, until
 
 TROUBLE = """
 import contextlib, os, time
@@ -133,7 +133,8 @@ async def running(site: Path, folder: Path, *, delay_s: float = 0.0, **env: str)
     config = folder / "config.toml"
     async with backend(answer) as one:
         config.write_text(CONFIG.format(endpoints=f'"127.0.0.1:{one.port}"'), encoding="utf-8")
-        started = serve(folder / "state", "--config", str(config), env={"PYTHONPATH": str(site), **env})
+        environ = {"PYTHONPATH": str(site), **env}
+        started = serve(folder / "state", "--config", str(config), offset=free_offset(config), env=environ)
         program = await asyncio.to_thread(started.__enter__)
         try:
             yield Site(program, config, one, busiest, released)
@@ -369,7 +370,7 @@ async def test_an_upgrade_fails_no_request(site: Path, tmp_path: Path) -> None:
             await at.happened("upgrade_refused")
             at.released.set()
             assert (await slow)[0] == 200
-            await at.happened("worker_drained", 3)
+            await at.happened("worker_retired", 3)
             at.program.process.send_signal(signal.SIGUSR2)
             await at.happened("serving", 3)
             await made.seen(50)
