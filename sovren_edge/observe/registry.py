@@ -5,7 +5,7 @@ Must not know what is measured.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan, nan
+from math import isfinite
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -86,8 +86,8 @@ class Source:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-Family = tuple[str, str, str, list[tuple[str, dict[str, str], float | None]]]
-"""A family as JSON knows it: name, help, type, and of each sample name, labels and value (None where it is NaN)."""
+Family = tuple[str, str, str, list[tuple[str, dict[str, str], float | str]]]
+"""A family as JSON knows it: name, help, type, and of each sample name, labels and value (as text if not finite)."""
 
 
 def families(sources: Iterable[Source]) -> list[Family]:
@@ -98,7 +98,11 @@ def families(sources: Iterable[Source]) -> list[Family]:
             family.documentation,
             family.type,
             [
-                (sample.name, {**source.labels, **sample.labels}, None if isnan(sample.value) else sample.value)
+                (
+                    sample.name,
+                    {**source.labels, **sample.labels},
+                    sample.value if isfinite(sample.value) else str(sample.value),
+                )
                 for sample in family.samples
             ],
         )
@@ -118,7 +122,7 @@ class Told:
         for name, documentation, kind, samples in self.families:
             family = Metric(name, documentation, kind)
             for sample, labels, value in samples:
-                family.add_sample(sample, labels, nan if value is None else value)
+                family.add_sample(sample, labels, float(value))
             yield family
 
 

@@ -1,11 +1,12 @@
 """Metrics as Prometheus reads them."""
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sovren_edge.observe.families import EndpointState, PoolState, listener_families, pool_families
-from sovren_edge.observe.registry import Metrics, Source, decimal, render
+from sovren_edge.observe.registry import Metrics, Source, Told, decimal, families, render
 from sovren_edge.observe.stats import Histogram, ListenerStats, PoolStats
 
 
@@ -42,6 +43,23 @@ def test_one_family_of_many_sources() -> None:
     assert 'wait_seconds_bucket{listener="one",le="2.0"} 1\n' in text
     assert 'level{listener="two"} 0.5\n' in text
     assert "_created" not in text
+
+
+def test_series_that_another_process_tells_are_the_same() -> None:
+    """Through JSON, which knows neither NaN nor infinity; who adds a label has the first, but not the last word."""
+    metrics = Metrics()
+    metrics.counter("calls", 'Calls\nof "all".', ["kind"]).labels('a"b\\c').inc(2)
+    metrics.gauge("worst", "Worst.").set(float("inf"))
+    metrics.gauge("least", "Least.").set(float("-inf"))
+    metrics.gauge("unknown", "Unknown.").set(float("nan"))
+    metrics.gauge("up", "Up.", ["worker"]).labels("balance").set(1)
+    metrics.histogram("wait_seconds", "Wait.", buckets=[1, 2]).observe(1.5)
+    sources = [Source(metrics.registry, {"listener": "one"})]
+    told = Told(orjson.loads(orjson.dumps(families(sources))))
+    assert render([Source(told)]) == render(sources)
+    text = render([Source(told, {"worker": "gateway"})]).decode()
+    assert 'worst{worker="gateway",listener="one"} +Inf\n' in text
+    assert 'up{worker="balance",listener="one"} 1\n' in text
 
 
 def test_plain_numbers_are_read_when_somebody_looks() -> None:
