@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from sovren_edge.errors import EdgeError, Side
+from sovren_edge.observe.process_metrics import read_usage
 from sovren_edge.observe.registry import Source, families
 from sovren_edge.process.channel import Message, Method, Reply
 from sovren_edge.process.keeper import Keeper
@@ -78,7 +79,7 @@ class Questions:
         serving = [keeper for keeper in self._keepers.values() if keeper.serves]
         packed = await asyncio.gather(*(self._of(keeper, "families") for keeper in serving))
         told = {keeper.part.name: reply.blob for keeper, reply in zip(serving, packed, strict=True) if reply}
-        told["supervisor"] = orjson.dumps(families(self._sources))
+        told["supervisor"] = orjson.dumps(families([*self._sources, Source(await read_usage())]))
         # They are passed on as they came: to read and write them again would take long.
         series = b",".join(b"%b:%b" % (orjson.dumps(name), blob) for name, blob in told.items())
         return Reply(None, b'{"families":{%b},"pools":%b}' % (series, orjson.dumps(await self._pools())))

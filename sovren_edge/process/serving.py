@@ -18,6 +18,7 @@ from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.local.socket_dir import admin_socket
 from sovren_edge.observe.lag import LoopWatch, open_loop_watch
 from sovren_edge.observe.log import LogWriter
+from sovren_edge.observe.process_metrics import read_usage
 from sovren_edge.observe.registry import Source, Told, families
 from sovren_edge.process.admin import Admin, open_admin
 from sovren_edge.process.channel import Channel, Message, Method, Reply, take_socket
@@ -97,7 +98,7 @@ class _Serving:
             "unready": lambda _message: self._worker.refuse_readiness(),
             "drain": self._drain,
             "beat": lambda _message: self._beat(),
-            "families": lambda _message: Reply(None, orjson.dumps(families(self._sources()))),
+            "families": lambda _message: self._families(),
             "ports": lambda _message: self._ports(),
             "pools": lambda _message: commands.describe(),
             "change_endpoint": lambda message: commands.change(
@@ -143,9 +144,16 @@ class _Serving:
         given = message.given
         return {"cut": await self._worker.drain(given["drain_s"], leave_backlog=given["leave_backlog"])}
 
-    def _beat(self) -> dict[str, object]:
-        lag = self._watch.lag
-        return {"busy": self._worker.busy, "loop_lag_p99_s": lag.p99_s, "loop_lag_max_s": lag.max_s}
+    async def _beat(self) -> dict[str, object]:
+        usage, lag = await read_usage(), self._watch.lag
+        return {
+            "busy": self._worker.busy,
+            "loop_lag_p99_s": lag.p99_s,
+            "loop_lag_max_s": lag.max_s,
+            "rss_bytes": usage.resident_bytes,
+            "descriptors": usage.descriptors,
+            "cpu_s": usage.cpu_s,
+        }
 
     def _ports(self) -> list[dict[str, object]]:
         return [
@@ -160,6 +168,10 @@ class _Serving:
             }
             for listener, opened in self._worker.openings.open_doors
         ]
+
+    async def _families(self) -> Reply:
+        usage = Source(await read_usage())
+        return Reply(None, orjson.dumps(families([usage, *self._sources()])))
 
     def _sources(self) -> Iterable[Source]:
         worker = self._worker
