@@ -64,15 +64,16 @@ port = {port}
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """The gateway as it runs; the database is the one that it has started."""
+    """The gateway as it runs, in a worker of the program; the database is the one that it has started."""
 
     process: Popen[bytes]
+    worker: int
     database_url: str
     work: Path
 
     def cpu_s(self) -> float:
         """Return the CPU time of the gateway's own process, PostgreSQL's left out."""
-        times = psutil.Process(self.process.pid).cpu_times()
+        times = psutil.Process(self.worker).cpu_times()
         return float(times.user + times.system)
 
 
@@ -94,16 +95,21 @@ def fsync_ms(folder: Path) -> float:
     return statistics.median(taken) * 1000
 
 
-@contextmanager
-def serving(work: Path) -> Iterator[Front]:
-    """Run the upstream and the gateway, each on its core."""
-    require_free([PORT, UPSTREAM_PORT])
+def make_authority(work: Path) -> None:
+    """Write a certificate for the upstream, its key, and the authority that has signed it."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(work / "authority.pem"))
     pair = authority.issue_cert(HOST, "localhost")
     pair.private_key_pem.write_to_path(str(work / "upstream.key"))
     for number, blob in enumerate(pair.cert_chain_pems):
         blob.write_to_path(str(work / "upstream.pem"), append=number > 0)
+
+
+@contextmanager
+def serving(work: Path) -> Iterator[Front]:
+    """Run the upstream and the gateway, each on its core."""
+    require_free([PORT, UPSTREAM_PORT])
+    make_authority(work)
     (work / "config.toml").write_text(CONFIG.format(work=work, upstream=UPSTREAM_PORT, port=PORT), encoding="utf-8")
     os.environ["SOVREN_EDGE_TOKEN_KEY"] = KEY
     upstream = [sys.executable, str(HERE / "gateway_upstream.py"), str(UPSTREAM_PORT)]
@@ -113,10 +119,17 @@ def serving(work: Path) -> Iterator[Front]:
     with started(upstream, OTHER_CORE, work / "upstream.out"), started(edge, EDGE_CORE, work / "edge.out") as process:
         if not wait_until(lambda: get(PORT, "/ready")[0] == 200, START_S):
             raise BenchError(f"the gateway was not ready: see {work}/edge.log and {work}/edge.err")
+        worker = _worker(work / "edge.log")
         for child in psutil.Process(process.pid).children(recursive=True):
-            child.cpu_affinity([OTHER_CORE])
+            child.cpu_affinity([EDGE_CORE if child.pid == worker else OTHER_CORE])
         host = quote(str(socket_dir(work / "state" / "postgres", POSTGRES_PORT)), safe="")
-        yield Front(process, f"postgresql://postgres@/postgres?host={host}&port={POSTGRES_PORT}", work)
+        yield Front(process, worker, f"postgresql://postgres@/postgres?host={host}&port={POSTGRES_PORT}", work)
+
+
+def _worker(log: Path) -> int:
+    """Return the gateway's process."""
+    started_ones = (line for line in log.read_bytes().splitlines() if b'"event":"worker_started"' in line)
+    return next(int(line["pid"]) for line in map(orjson.loads, started_ones) if line["worker"] == "gateway")
 
 
 def names() -> list[str]:

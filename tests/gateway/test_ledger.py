@@ -164,6 +164,28 @@ async def test_what_is_not_acknowledged_in_time_is_kept_and_replayed(opened: tup
     assert await decisions(database) == expected
 
 
+async def test_what_comes_while_it_is_replayed_is_replayed_too(opened: tuple[Ledger, Database]) -> None:
+    """The journal is emptied all the same, and is there for the next time."""
+    ledger, database = opened
+    written: list[RequestRow] = []
+
+    async def write_on() -> None:
+        while ledger.journaling:
+            written.append(one := row(len(written)))
+            await ledger.write(one)
+            await asyncio.sleep(0.01)  # the journal of these tests is small
+
+    for _ in range(2):
+        async with database.transaction() as connection:
+            await connection.execute("LOCK TABLE api_requests IN ACCESS EXCLUSIVE MODE")
+            written.append(one := row(len(written)))
+            await ledger.write(one)
+            assert ledger.journaling
+        async with asyncio.timeout(20):
+            await asyncio.gather(write_on(), write_on())
+    assert set(await decisions(database)) == {one.request_id for one in written}
+
+
 async def test_commits_that_take_five_seconds_delay_nobody_for_so_long(opened: tuple[Ledger, Database]) -> None:
     """They may still come to their end: the same rows stand there once."""
     ledger, database = opened

@@ -117,12 +117,17 @@ class Journal:
                 os.fdatasync(self._file)
             self._end += len(frame)
 
-    def records(self) -> Iterator[bytes]:
-        """Yield all acknowledged records in order, also those that are appended meanwhile; needs their size in memory.
+    @property
+    def read_to(self) -> int:
+        """Where the last pass of `records` has ended."""
+        return self._read_to
 
-        Works on a full or failed journal too. Raises JournalError if they cannot be read back.
+    def records(self, position: int = FIRST_FRAME) -> Iterator[bytes]:
+        """Yield acknowledged records in order, also those that are appended meanwhile; needs their size in memory.
+
+        All of them, or those since where another pass has ended. Works on a full or failed journal too. Raises
+        JournalError if they cannot be read back.
         """
-        position = FIRST_FRAME
         while (used := self._read_from(position)) is not None:
             end = 0
             for offset, payload in frames(used, self._marker):

@@ -135,12 +135,12 @@ class Ledger:
 
     async def _replay(self) -> bool:
         """Empty the journal; return whether that is done."""
-        records = self._journal.records()
-        if not await self._drain(records):
+        if not await self._drain(self._journal.records()):
             return False
+        read_to = self._journal.read_to
         async with self._lock:
-            # Nobody appends now: what came meanwhile is the rest.
-            if not await self._drain(records):
+            # Nobody appends now: what came meanwhile is the rest. A pass that has ended yields nothing more.
+            if not await self._drain(self._journal.records(read_to)):
                 return False
             try:
                 await asyncio.to_thread(self._journal.reset)
