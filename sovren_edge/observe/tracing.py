@@ -123,12 +123,13 @@ class Tracer:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What the work at hand belongs to: `span` is what is recorded of it, if anything."""
+    """What the work at hand belongs to: `span` is what is recorded of it, if anything; `given` if others began it."""
 
     trace_id: str
     traceparent: str
     state: str
     span: Span | None = None
+    given: bool = True
 
 
 _CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
@@ -166,7 +167,7 @@ def _begin(tracer: Tracer | None, parents: Sequence[str], states: Sequence[str],
     if given is not None:
         return Trace(given.trace_id, parents[0], state)
     made = make_context(random.getrandbits)
-    return Trace(made.trace_id, made.traceparent, "")
+    return Trace(made.trace_id, made.traceparent, "", given=False)
 
 
 @contextmanager
@@ -189,10 +190,13 @@ def step(
         span.end(time.monotonic())
 
 
-def told(span: Span | None) -> dict[str, str]:
-    """Return the fields of a request that is sent in the course of `span`, or of whatever is at hand."""
+def told(span: Span | None, *, outside: bool = False) -> dict[str, str]:
+    """Return the fields of a request that is sent in the course of `span`, or of whatever is at hand.
+
+    Who is `outside` hears nothing of a trace that neither is recorded nor was begun by our caller.
+    """
     trace = _CURRENT.get()
-    if trace is None:
+    if trace is None or (outside and span is None and not trace.given):
         return {}
     fields = {TRACEPARENT: trace.traceparent if span is None else span.context.traceparent}
     return fields | {TRACESTATE: trace.state} if trace.state else fields

@@ -22,7 +22,7 @@ from sovren_edge.store.history import History
 from sovren_edge.store.migrations import migrate
 from sovren_edge.store.settings import DatabaseSettings
 from tests.gateway.journals import flip
-from tests.gateway.requests import reserved, until
+from tests.gateway.reserving import reserved, until
 
 LOG = structlog.get_logger()
 SETTINGS = DatabaseSettings(timeout_s=1.0)

@@ -24,7 +24,7 @@ from sovren_edge.gateway.limit.limiter import Granted, Limiter, NotSeeded
 from sovren_edge.gateway.limit.seeding import LONGEST, Present, Seed, grant_id, read_seeds, seed_local
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings
-from tests.gateway.requests import reserved
+from tests.gateway.reserving import reserved
 
 HOUR_US = 3_600_000_000
 NOW_US = 1_000_000_000_000

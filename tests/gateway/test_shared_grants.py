@@ -26,7 +26,7 @@ from sovren_edge.gateway.limit.seeding import grant_id
 from sovren_edge.gateway.limit.shared_grants import SharedGrants, open_shared_grants
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings
-from tests.gateway.requests import reserved, until
+from tests.gateway.reserving import reserved, until
 from tests.gateway.valkey import Valkey, Way
 
 LOG = structlog.get_logger()

@@ -38,7 +38,7 @@ from sovren_edge.gateway.limit.shared_grants import SharedGrants
 from sovren_edge.store.connection import Connection
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings
-from tests.gateway.requests import reserved
+from tests.gateway.reserving import reserved
 from tests.gateway.valkey import Valkey
 
 AWAY = "postgresql://postgres@/postgres?host=%2Fnonexistent"

@@ -40,11 +40,11 @@ def note_status(span: Span | None, status: int) -> None:
 
 
 def with_trace(fields: list[Field], span: Span | None) -> list[Field]:
-    """Return fields with the trace that they belong to, unless the caller names one for upstream.
+    """Return fields with the trace that they belong to, if the caller has one or it is recorded.
 
-    What systems add to a trace (tracestate) stays inside.
+    A caller's own word for upstream counts. What systems add to a trace (tracestate) stays inside.
     """
-    traceparent = told(span).get(TRACEPARENT)
+    traceparent = told(span, outside=True).get(TRACEPARENT)
     if traceparent is None or any(name.lower() == TRACEPARENT for name, _ in fields):
         return fields
     return [*fields, (TRACEPARENT, traceparent)]
