@@ -58,6 +58,15 @@ class Collector:
         """Return the spans of a name."""
         return [span for span in self.spans if (span.name, span.kind) == (name, kind)]
 
+    def chain(self, parent_id: str) -> list[Got]:
+        """Return the spans below one, each right below the one before it."""
+        found: list[Got] = []
+        while below := [span for span in self.spans if span.parent_id == parent_id]:
+            (span,) = below
+            found.append(span)
+            parent_id = span.span_id
+        return found
+
     def wait_for(self, condition: Callable[[], object], timeout_s: float = 15.0) -> None:
         """Wait until what came is enough."""
         deadline = time.monotonic() + timeout_s
