@@ -20,7 +20,6 @@ from sovren_edge.observe.registry import Metric
 from sovren_edge.observe.settings import TracingSettings
 from sovren_edge.observe.trace_context import (
     SPAN_BITS,
-    TRACE_BITS,
     TRACEPARENT,
     TRACESTATE,
     TraceContext,
@@ -106,11 +105,11 @@ class Tracer:
     def begin(self, given: TraceContext | None, state: str, name: str, now: float) -> Span | None:
         """Begin to serve a request, if that is to be recorded: who asks has decided, otherwise chance does."""
         if given is None:
-            trace_id = _new_id(TRACE_BITS)
-            # As OpenTelemetry's TraceIdRatioBased does: all who look at one trace decide alike.
-            if int(trace_id[16:], 16) >= self.sample * 2.0**64:
+            low = random.getrandbits(64)
+            # By that half of its id, as OpenTelemetry's TraceIdRatioBased does: all who look at one trace decide alike.
+            if low >= self.sample * 2.0**64:
                 return None
-            context, parent_id = TraceContext(trace_id, _new_id(SPAN_BITS), sampled=True), ""
+            context, parent_id = TraceContext(_new_id(64) + f"{low:016x}", _new_id(SPAN_BITS), sampled=True), ""
         elif given.sampled:
             context, parent_id = given._replace(span_id=_new_id(SPAN_BITS)), given.span_id
         else:

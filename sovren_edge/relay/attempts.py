@@ -33,39 +33,29 @@ class Attempts:
     tried: "frozenset[Endpoint]" = NOBODY
     last: "Endpoint | None" = None
     _stale = False
-    # Of the attempt that is open.
-    _open: Span | None = None
+    # What is recorded of the attempt that is open, if anything.
+    open: Span | None = None
 
-    def __init__(self, trace: bytes = b"", span: Span | None = None) -> None:
-        """`trace` is what endpoints are told, as lines of a head; each attempt is a part of `span`, if there is one."""
-        self.trace = trace
-        self._span = span
-
-    def begin(self, lease: Lease, now: float, method: str, *, hedge: bool) -> None:
-        """Take note of an attempt at a lease's endpoint; `hedge` if it goes on beside another one."""
-        self.count += 1
-        self.last = endpoint = lease.endpoint
-        if self._span is None:
-            return
-        self._open = span = self._span.child(method, "client", now)
-        self.trace = span.lines
-        span.attributes = {
+    def begin(self, span: Span, lease: Lease, now: float, method: str, *, hedge: bool) -> None:
+        """Record an attempt at a lease's endpoint; `hedge` if it goes on beside another one."""
+        self.open = opened = span.child(method, "client", now)
+        endpoint = lease.endpoint
+        opened.attributes = {
             "http.request.method": method, "server.address": endpoint.host, "server.port": endpoint.port,
             "sovren.pool": lease.pool.name, "sovren.endpoint": endpoint.name, "sovren.attempt": self.count,
             "sovren.hedge": hedge,
         }  # fmt: skip
 
     def answered(self, status: int) -> None:
-        """Take note of an endpoint's answer."""
-        if self._open is not None:
-            self._open.attributes["http.response.status_code"] = status
+        """Record an endpoint's answer."""
+        if self.open is not None:
+            self.open.attributes["http.response.status_code"] = status
 
-    def end(self, outcome: Outcome, now: float) -> None:
-        """Take note of how the attempt ended."""
-        span, self._open = self._open, None
-        if span is not None:
-            span.attributes["sovren.outcome"] = str(outcome)
-            span.end(now, str(outcome) if outcome in FAULTS else "")
+    def end(self, span: Span, outcome: Outcome, now: float) -> None:
+        """Record how the open attempt ended."""
+        self.open = None
+        span.attributes["sovren.outcome"] = str(outcome)
+        span.end(now, str(outcome) if outcome in FAULTS else "")
 
     def connect_failed(self, endpoint: "Endpoint") -> None:
         """Try this endpoint no more."""

@@ -64,7 +64,7 @@ class Fetch:
         self._request, self._body = taker.request, taker.request_body
         self._request_id, self._caller, self._started_at = taker.request_id, taker.caller, taker.started_at
         self.demand = demand
-        self.attempts = Attempts(taker.trace, taker.span)
+        self.attempts = Attempts()
         self.idle_s = relay.settings.idle_timeout_s
 
     @property
@@ -126,10 +126,11 @@ class Fetch:
             stats.queue_wait.observe(self.queue_s)
         if self.rewrite is not None:
             self._request, self._body = self.rewrite(lease.pool)
-        attempts.begin(lease, now, self._request.method, hedge=not self.may_hedge)
-        self.lease = lease
-        self.pool = lease.pool
-        endpoint = lease.endpoint
+        attempts.count += 1
+        attempts.last = endpoint = lease.endpoint
+        if self.taker.span is not None:
+            attempts.begin(self.taker.span, lease, now, self._request.method, hedge=not self.may_hedge)
+        self.lease, self.pool = lease, lease.pool
         self.endpoint = endpoint.name
         self._stats = stats.endpoints[endpoint.name]
         upstream = self._relay.connections.take(endpoint)
@@ -163,7 +164,8 @@ class Fetch:
         self._sent_at = now
         head = forward_request(
             request, caller=self._caller, endpoint=lease.endpoint.address,
-            body_size=0 if body is NO_BODY else body.size, request_id=self._request_id, trace=self.attempts.trace,
+            body_size=0 if body is NO_BODY else body.size, request_id=self._request_id,
+            trace=self.taker.trace if self.attempts.open is None else self.attempts.open.lines,
         )  # fmt: skip
         upstream.begin(self, request.method, head if body is NO_BODY else b"".join((head, *body.begin())))
         if body.complete:
@@ -178,7 +180,8 @@ class Fetch:
         lease, self.lease = self.lease, None
         if lease is None:
             return
-        self.attempts.end(outcome, now)
+        if self.attempts.open is not None:
+            self.attempts.end(self.attempts.open, outcome, now)
         if self._stats is not None:
             count_end(self._relay.stats_of(lease.pool), self._stats, lease, outcome, now - self._started_at, now)
         self._relay.release(lease, outcome, now)
