@@ -64,9 +64,13 @@ bench-gateway: $(VENV)/.dev
 	$(BIN)/python bench/limiter.py
 	$(BIN)/python bench/shared_limiter.py
 
+# run.txt: what `make run` needs; edge.txt: what a node needs; dev.txt: what the tests need.
+COMPILE := $(BIN)/pip-compile -q --generate-hashes --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options
+
 lock: $(VENV)/.dev
-	$(BIN)/pip-compile -q --generate-hashes --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options --extra local --extra build -o locks/run.txt pyproject.toml
-	$(BIN)/pip-compile -q --generate-hashes --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options --extra local --extra build --extra tracing --extra dev -c locks/run.txt -o locks/dev.txt pyproject.toml
+	$(COMPILE) --extra local --extra build -o locks/run.txt pyproject.toml
+	$(COMPILE) -c locks/run.txt -o locks/edge.txt pyproject.toml
+	$(COMPILE) --extra local --extra build --extra tracing --extra dev -c locks/run.txt -o locks/dev.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .state dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
