@@ -37,7 +37,9 @@ class Steady:
                 connection = held.connection
             tag = await connection.execute(query, *parameters)
             if self._held is None and not self._closed:
-                self._held = _Held(connection, end.pop_all())
+                # What ends the connection is passed on as it is: wrapped anew each time, it would grow without end.
+                kept = end.pop_all()
+                self._held = held or _Held(connection, kept)
         return tag
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """One connection that is kept between statements, with a real PostgreSQL."""
 
 import asyncio
+import sys
 
 import pytest
 
@@ -62,3 +63,10 @@ async def test_a_closed_one_keeps_nothing(database_url: str) -> None:
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         while await database.fetchval(others):  # noqa: ASYNC110 - PostgreSQL's
             await asyncio.sleep(0.01)
+
+
+async def test_it_ends_after_any_number_of_statements(database_url: str) -> None:
+    """More of them than Python lets calls be deep."""
+    async with open_database(database_url, SETTINGS) as database, open_steady(database.session) as steady:
+        for _ in range(2 * sys.getrecursionlimit()):
+            await steady.execute("SELECT 1")
