@@ -60,6 +60,9 @@ class Endpoint:
     older: int = 0
     # How much more it is to have than one of weight 1.
     weight: float = 1.0
+    # How many slots this process may use, where another one has the others; and whether that has any to lend.
+    allotted: int | None = None
+    lendable: bool = True
 
     def __post_init__(self) -> None:
         self.address = (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}").encode()
@@ -69,15 +72,25 @@ class Endpoint:
     @property
     def ready(self) -> bool:
         """Healthy, enabled, not ejected, and not about to leave."""
-        return self.health.healthy and self.enabled and self.named and not self.outlier.ejected and not self.absent
+        if self.outlier.ejected or self.absent or not self.lendable:
+            return False
+        return self.health.healthy and self.enabled and self.named
 
     def refit(self, now: float) -> None:
         """Set the limit anew: after a return it grows from one to all slots in 30 s; on probation it is one.
 
         Leases that are older than the return are beside that: a call of an hour keeps nobody out.
         """
+        if self.allotted is not None:
+            self.limit = self.allotted
+            return
         grown = 1 + int((now - self.returned_at) / SLOW_START_S * self.slots) if self.returned_at > -inf else self.slots
         self.limit = min(self.slots, self.older + (1 if self.probation else grown))
+
+    def allot(self, slots: int | None, now: float = 0.0) -> None:
+        """Let this process use so many slots, or all (None)."""
+        self.allotted = slots
+        self.refit(now)
 
     def obey(self, by_hand: ByHand) -> None:
         """Take over what an operator has set, before the first lease."""

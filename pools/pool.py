@@ -6,13 +6,17 @@ Every decision is made here at once and returned as events; the caller acts on t
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
+from operator import attrgetter
 
 from pools.admission import SUCCEEDED, Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll, least_inflight
 from pools.demand import UNKNOWN, Demand
 from pools.endpoint import ByHand, Endpoint
+from pools.handover import Holding
 from pools.health import ProbeResult
+from pools.lender import Lender
 from pools.outlier import may_eject
+from pools.retired import Retired
 from pools.retry import RetryBudget
 from pools.settings import PoolSettings
 from pools.speech import Speech
@@ -49,6 +53,9 @@ class Pool:
         self._served = False
         # Whether DNS has been asked for endpoints, where it is to be asked.
         self.discovered = settings.dns is None
+        # What it shares with another process: one that ends before it, and one that outlives it; see handover.
+        self.lender: Lender | None = None
+        self.retired: Retired | None = None
         # Kept, not asked for at each request: readiness changes seldom, and only through this class.
         self._ready: list[Endpoint] = []
 
@@ -115,7 +122,18 @@ class Pool:
             if refusal is not None:
                 return refusal
         self._queue[waiter] = None
+        if self.retired is not None:
+            self.retired.settle(self._queue, self._ready, now)
         return waiter
+
+    def wait(self, waiter: Waiter, now: float, *, again: bool) -> Sequence[Event]:
+        """Queue somebody whom another process has admitted, since then: no rule of this queue refuses it."""
+        if self._speech is not None:
+            waiter.estimate_s = self._speech.estimate_s(waiter.demand)
+            if not again:
+                self._speech.callers.ask(waiter.demand.caller, waiter.estimate_s, now)
+        self._queue = dict.fromkeys(sorted((*self._queue, waiter), key=attrgetter("since")))
+        return self._settle(now)
 
     def has_blameless(self, now: float) -> bool:
         """Whether a ready endpoint has failed nobody lately: otherwise it is the pool as a whole that is bad."""
@@ -148,6 +166,8 @@ class Pool:
     def leave(self, waiter: Waiter) -> None:
         """Give up a place in the queue."""
         self._queue.pop(waiter, None)
+        if self.retired is not None:
+            self.retired.left(waiter)
 
     def spoke(self, lease: Lease, now: float) -> None:
         """Take note of a lease's first byte of an answer's body."""
@@ -177,7 +197,12 @@ class Pool:
             if endpoint.health.refuse():
                 self._flip(endpoint, now)
             self._refresh(now)
-        return self._settle(now, lost=not endpoint.ready) if self._queue else ()
+        return self._hand_on(lease, now) if self._queue or self.retired is not None else ()
+
+    def _hand_on(self, lease: Lease, now: float) -> Sequence[Event]:
+        if self.retired is not None:
+            self.retired.ended(lease)
+        return self._settle(now, lost=not lease.endpoint.ready)
 
     def observe(self, endpoint: Endpoint, result: ProbeResult, now: float) -> tuple[bool, Sequence[Event]]:
         """Take a probe's result; return whether the endpoint's health flipped, and what follows."""
@@ -188,20 +213,22 @@ class Pool:
         flipped = endpoint.health.observe(result)
         if flipped and known:
             self._flip(endpoint, now)
+        return flipped, self.review(now)
+
+    def review(self, now: float) -> Sequence[Event]:
+        """Decide anew: something about endpoints has changed."""
         self._refresh(now)
-        return flipped, self._settle(now)
+        return self._settle(now)
 
     def enable(self, endpoint: Endpoint, now: float, *, enabled: bool) -> Sequence[Event]:
         """Let an endpoint take leases, or drain it, as its operator says."""
         endpoint.enabled = self._by_hand[endpoint.address.decode()].enabled = enabled
-        self._refresh(now)
-        return self._settle(now)
+        return self.review(now)
 
     def set_named(self, endpoint: Endpoint, now: float, *, named: bool) -> Sequence[Event]:
         """Drain an endpoint that is to leave, or let it stay after all; what its operator says is another matter."""
         endpoint.named = named
-        self._refresh(now)
-        return self._settle(now)
+        return self.review(now)
 
     def resize(self, endpoint: Endpoint, slots: int, now: float) -> Sequence[Event]:
         """Give an endpoint another number of slots; with fewer, its open leases end as they would."""
@@ -242,23 +269,26 @@ class Pool:
             endpoint.obey(self._by_hand[endpoint.address.decode()])
         endpoint.returning = self._served
         self.endpoints.append(endpoint)
+        for shared in (self.lender, self.retired):
+            if shared is not None:
+                shared.joined(endpoint)
 
     def remove(self, endpoint: Endpoint, now: float) -> Sequence[Event]:
         """Forget an endpoint; its open leases end by themselves."""
         self.endpoints.remove(endpoint)
         if self._speech is not None:
             self._speech.forget(endpoint)
-        self._refresh(now)
-        return self._settle(now)
+        return self.review(now)
 
     def tick(self, now: float) -> Sequence[Event]:
         """Let time pass: ejections end, and who has waited too long is told."""
         self.budget.fade(now)
+        forgiven = self.retired is not None and self.retired.forgive(now)
         ended = [endpoint for endpoint in self.endpoints if endpoint.outlier.end(now)]
         for endpoint in ended:
             endpoint.probation = True
             endpoint.older = endpoint.inflight
-        if ended:
+        if ended or forgiven:
             self._refresh(now)
         starting = [endpoint for endpoint in self._ready if endpoint.limit < endpoint.slots]
         for endpoint in starting:
@@ -266,7 +296,24 @@ class Pool:
         expired: list[Event] = [Expired(waiter) for waiter in self._queue if now >= waiter.until]
         for event in expired:
             del self._queue[event.waiter]
-        return [*expired, *self._settle(now)] if ended or (starting and self._queue) else expired
+        if ended or (starting and self._queue) or self.retired is not None:
+            expired += self._settle(now)
+        return expired
+
+    def retire(self, retired: Retired, now: float) -> Mapping[Endpoint, list[Holding]]:
+        """Leave it to a successor who may have slots; return who holds them. Once more, it is another successor."""
+        self.hedges, self.retired = False, retired
+        if self._speech is not None:
+            return self._speech.retire(self.endpoints, now)
+        return {endpoint: [Holding(caller="", left_s=0.0)] * endpoint.inflight for endpoint in self.endpoints}
+
+    def hold(self, endpoint: Endpoint, demand: Demand, since: float, estimate_s: float) -> Lease:
+        """Return a lease for one that another process holds, whatever the slots are; it is released as any other."""
+        endpoint.inflight += 1
+        lease = Lease(self, endpoint, demand, since, estimate_s)
+        if self._speech is not None:
+            self._speech.held(lease)
+        return lease
 
     def _lease(self, endpoint: Endpoint, demand: Demand, now: float) -> Lease:
         endpoint.inflight += 1
@@ -334,4 +381,6 @@ class Pool:
                     break
         for event in events:
             del self._queue[event.waiter]
+        if self.retired is not None:
+            self.retired.settle(self._queue, self._ready, now)
         return events

@@ -3,11 +3,11 @@
 Must not know how slots are counted, nor probes. Its reasons are told in docs/balancing.md.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from math import ceil, exp, inf
 
 from pools.admission import SUCCEEDED, Lease, Outcome, Refusal, Waiter
@@ -16,6 +16,7 @@ from pools.callers import Callers
 from pools.demand import Demand, Priority
 from pools.endpoint import Endpoint
 from pools.estimate import LEAST_S, VOICES, Estimates, Line
+from pools.handover import Holding
 
 # How much earlier or later than others a class stands in the queue.
 SHIFT_S = {Priority.INTERACTIVE: -1.0, Priority.STANDARD: 0.0, Priority.BULK: 5.0}
@@ -82,6 +83,11 @@ class Load:
             self._ends.clear()
             self.ends_sum, self.next_end = 0.0, inf
 
+    def holdings(self, now: float) -> list[Holding]:
+        """Return whose leases are expected to need time still, and how much."""
+        self.pass_by(now)
+        return [Holding(caller=lease.demand.caller, left_s=end - now) for end, _, lease in self._ends if lease.working]
+
     def warm(self, voice: str) -> None:
         """Take note of a voice that has been used."""
         if voice not in self.voices:
@@ -142,6 +148,8 @@ class Speech:
         self.overdue_s = overdue_s
         self._in_parts = in_parts
         self._roll = roll
+        # Whether slots come from a successor, one by one: it is there that callers are kept from them.
+        self._retired = False
         self._loads: defaultdict[Endpoint, Load] = defaultdict(Load)
         self.callers = Callers()
         # Slots that went to others while somebody was overdue.
@@ -198,7 +206,7 @@ class Speech:
         """Whether a text must wait, though a slot be free: a greedy caller's, if others may need it."""
         callers, name = self.callers, demand.caller
         # Nearly nobody is, and to say so must cost nearly nothing. What is heard already is always let on.
-        if not callers.outdoes(name) or demand.due is not None:
+        if not callers.outdoes(name) or demand.due is not None or self._retired:
             return False
         slots = slots_of(endpoints)
         if not callers.exceeds(name, slots):
@@ -254,7 +262,9 @@ class Speech:
         mine = sum(other.demand.caller == caller for other in waiters)
         if len(self.callers) > 1 and mine >= max(1, limit // 2):
             return Refusal.QUEUE_FULL
-        return Refusal.TOO_LATE if now + self._wait_s(waiter, waiters, endpoints, now) > waiter.until else None
+        if self._retired or now + self._wait_s(waiter, waiters, endpoints, now) <= waiter.until:
+            return None
+        return Refusal.TOO_LATE
 
     def _wait_s(self, waiter: Waiter, waiters: Iterable[Waiter], endpoints: Collection[Endpoint], now: float) -> float:
         """Return the seconds until a slot is expected: all the work that is before this one, by all slots."""
@@ -281,6 +291,22 @@ class Speech:
         lease.estimate_s = self.estimates.seconds(characters, lease.endpoint.name, demand.voice)
         self._loads[lease.endpoint].begin(lease)
         self.callers.leased(demand.caller)
+
+    def held(self, lease: Lease) -> None:
+        """Take note of a lease that another process has begun."""
+        self._loads[lease.endpoint].begin(lease)
+        self.callers.leased(lease.demand.caller)
+
+    def retire(self, endpoints: Iterable[Endpoint], now: float) -> Mapping[Endpoint, list[Holding]]:
+        """Leave it to a successor who may have slots; return who holds them."""
+        self._retired = True
+        held = {endpoint: self._loads[endpoint].holdings(now) for endpoint in endpoints}
+        known = Counter(one["caller"] for holdings in held.values() for one in holdings)
+        # Of those who take longer than expected only their number is known: which endpoint they are at matters little.
+        others = (Counter({name: self.callers.inflight(name) for name in self.callers.holding()}) - known).elements()
+        for endpoint, holdings in held.items():
+            holdings += [Holding(caller=name, left_s=0.0) for name in islice(others, endpoint.inflight - len(holdings))]
+        return held
 
     def is_late(self, lease: Lease, now: float) -> bool:
         """Whether a lease's first audio comes later than that of 95 of 100."""
