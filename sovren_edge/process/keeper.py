@@ -157,9 +157,9 @@ class Keeper:
         }
 
     def tell(self, method: str) -> None:
-        """Send a note to a worker."""
-        if self.life is not None:
-            self.life.channel.tell(method)
+        """Send a note to a worker, and to an older one that finishes its requests."""
+        for life in self._lives():
+            life.channel.tell(method)
 
     def must_begin_anew(self, part: Part) -> bool:
         """Whether another process has to take the place of this one, for it to serve a part."""

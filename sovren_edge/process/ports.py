@@ -3,7 +3,7 @@
 Must not know what is served on a port.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from socket import socket
 
 from sovren_edge.config.plan import Plan
@@ -17,12 +17,22 @@ def wanted_ports(plan: Plan) -> list[Wanted]:
 
 
 class Ports:
-    """All of them by address; `kept` are those that were bound before."""
+    """All of them by address; `kept` are those that were bound before.
 
-    def __init__(self, backlog: int, port_offset: int, kept: Mapping[Address, socket] | None = None) -> None:
+    `passed` returns copies of those that somebody else, who outlives the program, has bound for it.
+    """
+
+    def __init__(
+        self,
+        backlog: int,
+        port_offset: int,
+        kept: Mapping[Address, socket],
+        passed: Callable[[Collection[Wanted]], Mapping[Address, socket]],
+    ) -> None:
         self._backlog = backlog
         self._port_offset = port_offset
-        self._bound: dict[Address, socket] = dict(kept or {})
+        self._bound: dict[Address, socket] = dict(kept)
+        self._passed = passed
 
     def bind(self, plan: Plan, *, engines: bool = False) -> list[Address]:
         """Bind what a plan needs beside what is bound, all of it or nothing; return what is new.
@@ -33,7 +43,13 @@ class Ports:
         if engines:
             wanted += [Wanted(name, "127.0.0.1", port, ours=False) for name, port in plan.engines]
         wanted.sort(key=lambda one: one.port)
-        bound = bind_all(wanted, self._backlog, self._port_offset, self._bound)
+        passed, bound = dict(self._passed(wanted)), dict[Address, socket]()
+        try:
+            bound = bind_all(wanted, self._backlog, self._port_offset, passed | self._bound)
+        finally:
+            for address, copy in passed.items():
+                if bound.get(address) is not copy:
+                    copy.close()
         new = [address for address in bound if address not in self._bound]
         self._bound |= bound
         return new

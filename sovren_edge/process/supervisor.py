@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,9 @@ from sovren_edge.process.certificates import load_certificates
 from sovren_edge.process.generation import Left, find_left
 from sovren_edge.process.own_command import next_command
 from sovren_edge.process.parts import Role
-from sovren_edge.process.ports import Ports, wanted_ports
+from sovren_edge.process.ports import Ports
 from sovren_edge.process.screen import print_screen
+from sovren_edge.process.sockets import Address, Wanted
 from sovren_edge.process.systemd import Notifier, passed_descriptors, passed_sockets, watchdog_s
 from sovren_edge.process.tree import STILL_RETIRING, Loaded, Means, WorkerTree
 from sovren_edge.process.tree_metrics import Counts
@@ -85,14 +86,17 @@ async def _serve(launch: Launch, loaded: Loaded, log: FilteringBoundLogger, writ
 
 def _ports(launch: Launch, loaded: Loaded, left: Left | None, log: FilteringBoundLogger) -> Ports:
     """Bind every port that neither the program before this one has bound, nor systemd."""
-    backlog, offset = loaded.config.edge.backlog, launch.port_offset
-    if left is not None:
-        return Ports(backlog, offset, {(host, port): socket(fileno=found) for host, port, found in left.sockets})
-    passed = passed_sockets(os.environ, os.getpid(), wanted_ports(loaded.plan))
-    for warning in passed.warnings:
-        log.warning("socket_not_used", why=warning)
-    ports = Ports(backlog, offset, passed.sockets)
-    ports.bind(loaded.plan, engines=True)
+
+    def passed(wanted: Collection[Wanted]) -> Mapping[Address, socket]:
+        found = passed_sockets(os.environ, os.getpid(), wanted)
+        for warning in found.warnings:
+            log.warning("socket_not_used", why=warning)
+        return found.sockets
+
+    kept = {} if left is None else {(host, port): socket(fileno=found) for host, port, found in left.sockets}
+    ports = Ports(loaded.config.edge.backlog, launch.port_offset, kept, passed)
+    if left is None:
+        ports.bind(loaded.plan, engines=True)
     return ports
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,7 @@ def serve(
     ready: str = "serving",
     may_fail: bool = False,
     prefix: tuple[str, ...] = (),
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Program]:
     """Run `sovren-edge serve` until the block ends; it is entered when the log says `ready`."""
     state_dir.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,13 @@ def serve(
     command = [*prefix, EXECUTABLE, "serve", "--state-dir", state_dir, "--port-offset", str(offset), *arguments]
     with output.open("ab") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env={**os.environ, **(env or {})}, process_group=0
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+            process_group=0,
+            pass_fds=pass_fds,
         )
     program = Program(process, offset, state_dir, output)
     try:
