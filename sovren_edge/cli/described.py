@@ -6,7 +6,9 @@ know how it is asked, nor how anything is shown.
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sovren_edge.errors import StartupError
 
 
 class _Described(BaseModel):
@@ -159,3 +161,12 @@ class Snapshot(_Described):
     ports: tuple[Port, ...] = ()
     pools: tuple[Pool, ...] = ()
     gateway: Gateway | None = None
+
+
+def read_snapshot(told: object) -> Snapshot:
+    """Return what a program has told; StartupError if it makes no sense."""
+    try:
+        return Snapshot.model_validate(told)
+    except ValidationError as error:
+        places = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+        raise StartupError(f"what answers tells what this command does not know: {places}") from None

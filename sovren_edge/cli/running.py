@@ -49,7 +49,7 @@ async def ask(
     """Do what `give` does, for a program whose socket is known."""
     try:
         answer, status = await _exchange(where, method, path, body, timeout_s)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         advice = "is it running? --local and --state-dir say which one is meant"
         raise StartupError(f"no program answers at {where} ({type(error).__name__}): {advice}") from None
     if status >= _ERRORS:

@@ -44,6 +44,11 @@ def test_ages(seconds: float, said: str) -> None:
     assert figures.age(seconds) == said
 
 
+def test_the_time_of_day() -> None:
+    """In UTC, as in the log."""
+    assert figures.clock(1_795_855_467.9) == "08:44:27"
+
+
 def test_percentages() -> None:
     """Of one core, so that there may be more than 100."""
     assert [figures.percent(part) for part in (None, 0.031, 1.5)] == ["-", "3%", "150%"]

@@ -37,8 +37,8 @@ def test_rates_are_what_was_counted_in_a_second() -> None:
     )
     assert look(then, now, apart_s=2.0).per_s == {
         ("worker", "balance", "cpu"): 0.5,
-        ("port", "tts-master", "requests"): 10.0,
-        ("port", "tts-master", "errors"): 0.0,
+        ("port", "balance", "tts-master", "requests"): 10.0,
+        ("port", "balance", "tts-master", "errors"): 0.0,
         ("endpoint", "tts", "tts-01", "sent"): 5.0,
         ("endpoint", "tts", "tts-01", "failed"): 1.0,
         ("gateway", "allowed"): 0.5,
@@ -51,7 +51,7 @@ def test_a_worker_that_began_anew_counts_from_zero() -> None:
     then = program(ports=[port(requests=1204)], pools=[pool(endpoint(), ttfa=times(10, 2.0))])
     now = program(ports=[port(requests=3)], pools=[pool(endpoint(), ttfa=times(2, 0.5))])
     shown = look(then, now)
-    assert shown.per_s["port", "tts-master", "requests"] == 3.0
+    assert shown.per_s["port", "balance", "tts-master", "requests"] == 3.0
     assert shown.trails["pool", "tts"] == (0.25,)
 
 
@@ -59,9 +59,9 @@ def test_what_joins_has_no_rate_at_first() -> None:
     """It may have been there long before, unseen."""
     then, now = program(ports=[], pools=[]), program(ports=[port(requests=1204)])
     shown = look(then, now)
-    assert ("port", "tts-master", "requests") not in shown.per_s
+    assert ("port", "balance", "tts-master", "requests") not in shown.per_s
     assert shown.trails["endpoint", "tts", "tts-01"] == (None,)
-    assert look(then, now, now).per_s["port", "tts-master", "requests"] == 0.0
+    assert look(then, now, now).per_s["port", "balance", "tts-master", "requests"] == 0.0
 
 
 def test_a_look_that_comes_too_soon_shows_the_rates_before() -> None:
@@ -72,9 +72,9 @@ def test_a_look_that_comes_too_soon_shows_the_rates_before() -> None:
     history.take(Snapshot.model_validate(now), 101.0)
     shown = history.take(Snapshot.model_validate(soon), 101.1)
     assert shown.seen.ports[0].requests == 11
-    assert shown.per_s["port", "tts-master", "requests"] == 10.0
+    assert shown.per_s["port", "balance", "tts-master", "requests"] == 10.0
     shown = history.take(Snapshot.model_validate(soon), 102.0)
-    assert shown.per_s["port", "tts-master", "requests"] == 1.0
+    assert shown.per_s["port", "balance", "tts-master", "requests"] == 1.0
 
 
 def test_trails_are_means_of_each_interval() -> None:

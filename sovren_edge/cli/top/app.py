@@ -6,63 +6,104 @@ Must not know what stands in a pane. Imported by nothing but the command, when i
 import asyncio
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import ValidationError
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Footer, Static
 
-from sovren_edge.cli.described import Snapshot
+from sovren_edge.cli.described import read_snapshot
 from sovren_edge.cli.running import ask, change_path
 from sovren_edge.cli.top import tables
 from sovren_edge.cli.top.history import History, Look
-from sovren_edge.cli.top.lines import Row, Table, lay
+from sovren_edge.cli.top.lines import Lines, Row, Table, lay
 from sovren_edge.errors import StartupError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EVERY_S = 1.0
 # Where the scroll bar is.
 _EDGE = 2
+# The colours are the terminal's own, whatever they are; the cursor is seen also where there are none.
+_STYLE = """
+Pane {
+    height: auto;
+    max-height: 30%;
+    scrollbar-size-vertical: 1;
+    scrollbar-background: ansi_default;
+    scrollbar-background-hover: ansi_default;
+    scrollbar-background-active: ansi_default;
+}
+.-high Pane, .-high #gateway {
+    margin-top: 1;
+}
+#pools {
+    height: 1fr;
+    max-height: 100%;
+}
+#trouble {
+    display: none;
+    color: ansi_red;
+    text-style: bold;
+}
+.-stale Pane {
+    text-style: dim;
+}
+Pane:ansi > .datatable--header {
+    background: ansi_default;
+    text-style: bold underline;
+}
+Pane > .datatable--cursor, Pane:focus > .datatable--cursor {
+    background: ansi_default;
+    color: ansi_default;
+    text-style: reverse;
+}
+"""
 
 
 class Pane(DataTable[Text]):
-    """One table, in which the cursor stays on its row whatever comes and goes around it."""
+    """One table. Whatever comes and goes, the cursor stays on its row, and that where it is on the screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("home", "scroll_top", show=False),
+        Binding("end", "scroll_bottom", show=False),
+    ]
 
     def __init__(self, name: str, *, cursor: Literal["row", "none"] = "none") -> None:
         super().__init__(id=name, cursor_type=cursor, cell_padding=0, show_row_labels=False)
-        self._head = Text()
-        self._rows: Sequence[Row] = ()
+        self._shown: tuple[Row, ...] = ()
+        self._chosen = ""
 
     def put(self, table: Table) -> None:
         """Show a table."""
-        self.display = bool(table.rows)
-        lines = lay(table, self.app.size.width - _EDGE)
-        same = [row.key for row in self._rows] == [row.key for row in table.rows] and self._head == lines.head
-        chosen, self._head, self._rows = self.chosen, lines.head, table.rows
-        if same:
-            for row, line in zip(table.rows, lines.body, strict=True):
-                if self.get_cell(row.key, "line") != line:
-                    self.update_cell(row.key, "line", line)
+        width = self.app.size.width - _EDGE
+        lines, column = lay(table, width), next(iter(self.ordered_columns), None)
+        known = [row.key for row in self._shown] == [row.key for row in table.rows]
+        self._chosen, self._shown = self._chosen if self.chosen is None else self.chosen.key, table.rows
+        if column is None or column.width != width or not known:
+            self._begin_anew(lines, width)
             return
+        column.label = lines.head
+        for at, line in enumerate(lines.body):
+            if self.get_cell_at(Coordinate(at, 0)) != line:
+                self.update_cell_at(Coordinate(at, 0), line)
+
+    def _begin_anew(self, lines: Lines, width: int) -> None:
+        above, row = self.scroll_y, self.cursor_row
         self.clear(columns=True)
-        self.add_column(lines.head, key="line", width=self.app.size.width - _EDGE)
-        for row, line in zip(table.rows, lines.body, strict=True):
-            self.add_row(line, key=row.key)
-        self._choose(chosen)
+        self.add_column(lines.head, width=width)
+        for line in lines.body:
+            self.add_row(line)
+        keys = [row.key for row in self._shown]
+        first = next((at for at, row in enumerate(self._shown) if row.endpoint is not None), 0)
+        self.move_cursor(row=keys.index(self._chosen) if self._chosen in keys else first, scroll=False)
+        # Only then it is known how far there is to scroll.
+        self.call_after_refresh(self.scroll_to, y=above + self.cursor_row - row, animate=False)
 
     @property
     def chosen(self) -> Row | None:
         """The row that the cursor is on."""
-        return self._rows[self.cursor_row] if 0 <= self.cursor_row < len(self._rows) else None
-
-    def _choose(self, chosen: Row | None) -> None:
-        keys = [row.key for row in self._rows]
-        first = next((at for at, row in enumerate(self._rows) if row.endpoint is not None), 0)
-        self.move_cursor(row=keys.index(chosen.key) if chosen is not None and chosen.key in keys else first)
+        return self._shown[self.cursor_row] if self.cursor_row < len(self._shown) else None
 
 
 class Top(App[None]):
@@ -70,18 +111,18 @@ class Top(App[None]):
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "sovren-edge top"
-    CSS_PATH = "app.tcss"
+    NOTIFICATION_TIMEOUT = 3.0
+    CSS = _STYLE
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]  # noqa: RUF012 - the library's type
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "change(False)", "drain"),
         Binding("e", "change(True)", "enable"),
-        Binding("tab", "app.focus_next", "next table"),
         Binding("q", "quit", "quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
     def __init__(self, where: Path) -> None:
-        super().__init__()
+        super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self._where = where
         self._history = History()
@@ -118,9 +159,9 @@ class Top(App[None]):
 
     async def _ask(self) -> None:
         try:
-            seen = Snapshot.model_validate(await ask(self._where, "GET", "/top"))
-        except (StartupError, ValidationError) as error:
-            self._tell(f"{error}; it is asked again every second")
+            seen = read_snapshot(await ask(self._where, "GET", "/top"))
+        except StartupError as error:
+            self._tell(f"{error}; asked again every second")
             return
         self._tell("")
         self._look = self._history.take(seen, asyncio.get_running_loop().time())
@@ -129,7 +170,7 @@ class Top(App[None]):
     def _tell(self, trouble: str) -> None:
         told = self.query_one("#trouble", Static)
         told.display = bool(trouble)
-        told.update(Text(trouble, "bold red"))
+        told.update(Text(trouble))
         self.screen.set_class(bool(trouble), "-stale")
 
     def _show(self, look: Look) -> None:

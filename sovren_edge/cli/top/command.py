@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sovren_edge.cli.described import Snapshot
+from sovren_edge.cli.described import read_snapshot
 from sovren_edge.cli.options import json_option, local_option, state_option
 from sovren_edge.cli.running import ask, find_program
 from sovren_edge.cli.show import show_json, show_top
@@ -50,6 +50,6 @@ def _watch(where: Path) -> None:
 async def _look(where: Path) -> Look:
     """Look twice: what happens in a second, one look does not show."""
     history, now = History(), asyncio.get_running_loop().time
-    history.take(Snapshot.model_validate(await ask(where, "GET", "/top")), now())
+    history.take(read_snapshot(await ask(where, "GET", "/top")), now())
     await asyncio.sleep(APART_S)
-    return history.take(Snapshot.model_validate(await ask(where, "GET", "/top")), now())
+    return history.take(read_snapshot(await ask(where, "GET", "/top")), now())

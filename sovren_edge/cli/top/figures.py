@@ -64,6 +64,12 @@ def age(seconds: float) -> str:
     return f"{whole // _DAY_S}d{whole % _DAY_S // _HOUR_S:02}"
 
 
+def clock(at: float) -> str:
+    """Return the time of day (UTC) of a moment in Unix seconds."""
+    whole = int(at) % _DAY_S
+    return f"{whole // _HOUR_S:02}:{whole % _HOUR_S // _MINUTE_S:02}:{whole % _MINUTE_S:02}"
+
+
 def percent(fraction: float | None) -> str:
     """Return a share, or that much of one core."""
     return NOTHING if fraction is None else f"{fraction:.0%}"

@@ -83,8 +83,9 @@ def _counters(seen: Snapshot) -> Iterator[tuple[Key, float]]:
         if worker.cpu_s is not None:
             yield ("worker", worker.name, "cpu"), worker.cpu_s
     for port in seen.ports:
-        yield ("port", port.name, "requests"), port.requests
-        yield ("port", port.name, "errors"), port.errors
+        # Several processes may serve one port.
+        yield ("port", port.worker, port.name, "requests"), port.requests
+        yield ("port", port.worker, port.name, "errors"), port.errors
     for pool in seen.pools:
         for endpoint in pool.endpoints:
             attempts = endpoint.attempts

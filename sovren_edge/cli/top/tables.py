@@ -3,12 +3,10 @@
 What matters is told by words; colours repeat it. Pure. Must not know who asks for them, nor how wide they may be.
 """
 
-from datetime import UTC, datetime
-
 from rich.text import Text
 
 from sovren_edge.cli.described import Endpoint, Pool, Port, Worker
-from sovren_edge.cli.top.figures import NOTHING, age, bar, count, duration, highest, percent, rate, size
+from sovren_edge.cli.top.figures import NOTHING, age, bar, clock, count, duration, highest, percent, rate, size
 from sovren_edge.cli.top.history import Look
 from sovren_edge.cli.top.lines import Column, Row, Table
 
@@ -47,11 +45,11 @@ def headline(look: Look) -> Text:
     said = Text.assemble(("sovren-edge", "bold"), f" {seen.version}")
     if seen.node is not None:
         said.append(f"  node {seen.node}")
-    said.append(f"  {datetime.fromtimestamp(seen.at, UTC):%H:%M:%S} UTC", "dim")
+    said.append(f"  {clock(seen.at)} UTC", "dim")
     if seen.generation > 1:
         said.append(f"  generation {seen.generation}")
     if seen.retiring:
-        said.append(f"  {seen.retiring} of the old workers still drain", "yellow")
+        said.append(f"  {seen.retiring} older still drain", "yellow")
     return said
 
 
@@ -80,9 +78,9 @@ def ports(look: Look) -> Table:
 
 
 def _port(look: Look, port: Port, worker: str) -> Row:
-    calls, errors = (look.per_s.get(("port", port.name, what)) for what in ("requests", "errors"))
+    calls, errors = (look.per_s.get(("port", port.worker, port.name, what)) for what in ("requests", "errors"))
     state = "closed" if worker == "failed" else "ready" if port.ready else "unready"
-    return Row(port.name, (
+    return Row(f"{port.worker}/{port.name}", (
         Text(f"{port.port} {port.name}"), Text(port.kind, "dim"), Text(port.worker, "dim"), _state(state),
         _number(count(port.connections)), _number(rate(calls)), _number(rate(errors), bad=True),
         Text(count(port.requests)),
@@ -95,7 +93,7 @@ def pools(look: Look) -> Table:
 
 
 def _pool(look: Look, pool: Pool) -> list[Row]:
-    if not pool.present:
+    if pool.endpoints and not pool.present:
         return [Row(pool.name, (Text(pool.name, "bold"), _state("absent"), *(Text() for _ in _POOLS[2:])))]
     trails = {endpoint.name: look.trails.get(("endpoint", pool.name, endpoint.name), ()) for endpoint in pool.endpoints}
     # Endpoints are compared with each other; what callers wait for has a scale of its own.
@@ -137,14 +135,14 @@ def gateway(look: Look) -> Text:
         return Text()
     limiter, ledger = look.seen.gateway.limiter, look.seen.gateway.ledger
     allowed, refused = (look.per_s.get(("gateway", what)) for what in ("allowed", "refused"))
-    known = ((limiter.subscribers, "subscribers"), (limiter.entries, "grants"), (limiter.inflight, "in flight"))
+    known = ((limiter.subscribers, "subscribers"), (limiter.entries, "grants"), (limiter.inflight, "open"))
     said = [
-        Text("limiter seeded") if limiter.seeded else Text("limiter not seeded: nobody is let through", "red"),
+        Text("seeded") if limiter.seeded else Text("not seeded: nobody is let through", "red"),
         *(Text(f"{count(number)} {what}") for number, what in known if number is not None),
         Text(f"{rate(allowed)} allowed/s"), Text(f"{rate(refused)} refused/s", "yellow" if refused else ""),
-        Text(f"ledger in the journal, {size(ledger.journal_bytes)}", "yellow") if ledger.journaling
-        else Text("ledger in PostgreSQL"),
     ]  # fmt: skip
+    if ledger.journaling:
+        said.append(Text(f"{size(ledger.journal_bytes)} in the journal, since PostgreSQL is away", "yellow"))
     return Text.assemble(("gateway  ", "bold"), Text(", ").join(said))
 
 
@@ -154,7 +152,7 @@ def _state(state: str) -> Text:
 
 def _readiness(pool: Pool) -> Text:
     ready, present = sum(endpoint.ready for endpoint in pool.present), len(pool.present)
-    return Text(f"{ready} of {present}", "green" if ready == present else "yellow" if ready else _FAILED)
+    return Text(f"{ready} of {present}", _FAILED if not ready else "green" if ready == present else "yellow")
 
 
 def _lateness(lag_s: float | None) -> str:
