@@ -61,6 +61,7 @@ class Acceptor:
         if listening.fileno() < 0:
             return
         self._accepting.cancel()
+        asyncio.get_running_loop().remove_reader(listening.fileno())
         while not leave_backlog and self._entrance.descriptors.has_room:
             try:
                 connection, peer = listening.accept()
@@ -83,21 +84,36 @@ async def accepting(entrance: Entrance) -> AsyncIterator[Acceptor]:
 
 
 async def _accept(entrance: Entrance, group: asyncio.TaskGroup) -> None:
-    loop = asyncio.get_running_loop()
     accepted = 0
     await entrance.opened.wait()
     while True:
         await entrance.descriptors.wait_for_room()
         try:
-            connection, peer = await loop.sock_accept(entrance.listening)
+            connection, peer = entrance.listening.accept()
+        except BlockingIOError:
+            await _readable(entrance.listening)
+            continue
         except OSError:
             # Out of descriptors or memory, or the caller is gone already.
             await asyncio.sleep(PAUSE_S)
             continue
+        connection.setblocking(False)  # noqa: FBT003 - the library's signature
         _take_in(entrance, group, connection, peer[0])
         accepted += 1
         if accepted % ACCEPTED_A_TURN == 0:
             await asyncio.sleep(0)
+
+
+async def _readable(listening: socket.socket) -> None:
+    """Return when somebody has come; nobody who has is lost if this is cancelled."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(listening.fileno(), lambda: came.done() or came.set_result(None))
+    try:
+        await came
+    finally:
+        if listening.fileno() >= 0:
+            loop.remove_reader(listening.fileno())
 
 
 def _take_in(entrance: Entrance, group: asyncio.TaskGroup, connection: socket.socket, peer: str) -> None:

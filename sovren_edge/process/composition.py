@@ -83,16 +83,16 @@ class Worker:
         """Have /ready say that others are to be asked from now on; everything else goes on."""
         self.shared.unready = True
 
-    async def drain(self, drain_s: float, *, leave_backlog: bool) -> int:
-        """Stop accepting, let open requests finish, and cut what is left after `drain_s`; return how many were cut.
-
-        Who waits in the system's backlog is still served, unless it is left to another process.
-        """
+    def close_doors(self, *, leave_backlog: bool) -> None:
+        """Accept no more: who waits in the system's backlog still comes in, unless it is left to another process."""
         self.refuse_readiness()
         self.relay.draining = True
         for opened in self.doors:
             opened.acceptor.close(leave_backlog=leave_backlog)
             opened.inside.closing = True
+
+    async def drain(self, drain_s: float) -> int:
+        """Let open requests finish, and cut what is left after `drain_s`; return how many were cut."""
         descriptors = self.shared.descriptors
         cut = await drained(lambda: self.busy, lambda: descriptors.open, self.relay.close_idle, drain_s)
         self.relay.close()

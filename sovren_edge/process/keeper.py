@@ -7,7 +7,7 @@ import asyncio
 import pickle
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from socket import socket
@@ -276,7 +276,9 @@ class Keeper:
         self.counted.restarts += 1
         try:
             self.life = await self.prepare(self.part)
-            await self._let_in(self.life, succeeds=False)
+            with ExitStack() as stack:
+                ends = await self._meet(self.retiring, stack)
+                await self._let_in(self.life, *ends, succeeds=False)
         except StartupError as error:
             self._log.error("worker_not_started", why=str(error))
         except EdgeError:
@@ -302,6 +304,16 @@ class Keeper:
         finally:
             life.kill()
         await life.end()
+
+    async def _meet(self, older: Life | None, stack: ExitStack) -> list[socket]:
+        """Have one that still finishes its requests share with another successor; return the way to it."""
+        if older is None:
+            return []
+        its, ours = channel_pair()
+        stack.enter_context(ours)
+        with its:
+            await older.channel.call("give_way", b"", [its.fileno()])
+        return [ours]
 
     def _become(self, state: State) -> None:
         if state is not self.state:

@@ -25,6 +25,7 @@ from sovren_edge.process.channel import Channel, Message, Method, Reply, take_so
 from sovren_edge.process.composition import Worker, open_worker
 from sovren_edge.process.parts import Part, Role
 from sovren_edge.process.pool_commands import Change, PoolCommands
+from sovren_edge.process.succession import SlotsShared
 from sovren_edge.relay.metrics import PoolsCollector
 
 FIRST_READY_S = 60.0
@@ -85,6 +86,7 @@ class _Serving:
         self._watch = watch
         self._worker = worker
         self._stack = stack
+        self._succession = SlotsShared(worker) if means.part.role is Role.BALANCE else None
         self._commands = PoolCommands(worker)
         self._commands.obey(means.given.get("by_hand", {}))
 
@@ -97,6 +99,7 @@ class _Serving:
             "change": self._change,
             "unready": lambda _message: self._worker.refuse_readiness(),
             "drain": self._drain,
+            "give_way": self._give_way,
             "beat": lambda _message: self._beat(),
             "families": lambda _message: self._families(),
             "ports": lambda _message: self._ports(),
@@ -109,6 +112,11 @@ class _Serving:
         }
 
     async def _let_in(self, message: Message) -> None:
+        for end in map(take_socket, message.descriptors):
+            if self._succession is None:
+                end.close()
+            else:
+                await self._succession.follow(end)
         self._worker.let_in()
         part, log = self._means.part, self._means.log
         if part.role is Role.OPERATE:
@@ -140,9 +148,18 @@ class _Serving:
             await asyncio.sleep(POLL_S)
         return done()
 
+    async def _give_way(self, message: Message) -> None:
+        for end in map(take_socket, message.descriptors):
+            if self._succession is None:
+                end.close()
+            else:
+                await self._succession.give_way(end)
+
     async def _drain(self, message: Message) -> dict[str, int]:
         given = message.given
-        return {"cut": await self._worker.drain(given["drain_s"], leave_backlog=given["leave_backlog"])}
+        self._worker.close_doors(leave_backlog=given["leave_backlog"])
+        await self._give_way(message)
+        return {"cut": await self._worker.drain(given["drain_s"])}
 
     async def _beat(self) -> dict[str, object]:
         usage, lag = await read_usage(), self._watch.lag
