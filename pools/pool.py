@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from pools.admission import SUCCEEDED, Displaced, Event, Expired, Granted, Lease, Outcome, Refusal, Waiter
 from pools.balancer import Roll, least_inflight
@@ -14,12 +15,14 @@ from pools.demand import UNKNOWN, Demand
 from pools.endpoint import ByHand, Endpoint
 from pools.handover import Holding
 from pools.health import ProbeResult
-from pools.lender import Lender
 from pools.outlier import may_eject
 from pools.retired import Retired
 from pools.retry import RetryBudget
 from pools.settings import PoolSettings
 from pools.speech import Speech
+
+if TYPE_CHECKING:
+    from pools.lender import Lender
 
 NOBODY: frozenset[Endpoint] = frozenset()
 # So long after an error an endpoint is blameless again.

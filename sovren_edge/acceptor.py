@@ -108,7 +108,12 @@ async def _readable(listening: socket.socket) -> None:
     """Return when somebody has come; nobody who has is lost if this is cancelled."""
     loop = asyncio.get_running_loop()
     came: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(listening.fileno(), lambda: came.done() or came.set_result(None))
+
+    def on_readable() -> None:
+        if not came.done():
+            came.set_result(None)
+
+    loop.add_reader(listening.fileno(), on_readable)
     try:
         await came
     finally:

@@ -156,6 +156,14 @@ class Keeper:
             **({} if life is None else life.beat),
         }
 
+    def silent_ports(self) -> list[dict[str, Any]]:
+        """Return what can be told of its ports while it tells nothing itself."""
+        return [
+            {"name": one.name, "port": one.port, "kind": one.kind, "ready": False, "connections": 0, "requests": 0,
+             "errors": 0}
+            for one in self.part.plan.listeners
+        ]  # fmt: skip
+
     def tell(self, method: str) -> None:
         """Send a note to a worker, and to an older one that finishes its requests."""
         for life in self._lives():

@@ -99,12 +99,12 @@ class Questions:
 
     async def _top(self) -> dict[str, object]:
         serving = [keeper for keeper in self._keepers.values() if keeper.serves]
-        replies = await asyncio.gather(*(self._of(keeper, "ports") for keeper in serving))
+        asked = asyncio.gather(*(self._of(keeper, "ports") for keeper in serving))
+        replies, pools, gateway = await asyncio.gather(asked, self._pools(), self._gateway())
         ports = [
             {**port, "worker": keeper.part.name}
             for keeper, reply in zip(serving, replies, strict=True)
-            if reply is not None
-            for port in reply.value
+            for port in (keeper.silent_ports() if reply is None else reply.value)
         ]
         return {
             "version": version("sovren-edge"),
@@ -114,6 +114,14 @@ class Questions:
             "retiring": sum(keeper.retiring is not None for keeper in self._keepers.values()),
             "workers": [keeper.describe() for keeper in self._keepers.values()],
             "ports": sorted(ports, key=lambda port: int(port["port"])),
-            "pools": await self._pools(),
-            "gateway": None,
+            "pools": pools,
+            "gateway": gateway,
         }
+
+    async def _gateway(self) -> object:
+        """Return how the gateway is doing, the first where there are several."""
+        for keeper in self._keepers.values():
+            if keeper.part.role is Role.GATEWAY:
+                reply = await self._of(keeper, "gateway")
+                return None if reply is None else reply.value
+        return None
