@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from pools.admission import Event
-from pools.handover import Given, Tell
+from pools.handover import Given
 from pools.lender import Lender
 from pools.pool import Pool
 from pools.retired import Retired
@@ -46,10 +46,11 @@ Take = Callable[[Note], None]
 class Predecessor:
     """The older generation, as the newer one sees it; nobody is to be accepted before it is `known` what that holds."""
 
-    def __init__(self, relay: Relay, pools: Mapping[str, Pool], tell: Tell) -> None:
+    _link: Link
+
+    def __init__(self, relay: Relay, pools: Mapping[str, Pool]) -> None:
         self._relay = relay
         self._pools = pools
-        self._tell = tell
         self._lenders: dict[str, Lender] = {}
         # Set also when it is gone.
         self.known = asyncio.Event()
@@ -61,6 +62,10 @@ class Predecessor:
             "wanted": self._passing_on(Lender.wanted), "unwanted": self._passing_on(Lender.unwanted),
         }  # fmt: skip
 
+    def begin(self, link: Link) -> None:
+        """Answer this way; before, nothing may come."""
+        self._link = link
+
     def closed(self) -> None:
         """Take note that it is gone: nobody else has slots any more."""
         lenders, self._lenders = self._lenders, {}
@@ -69,13 +74,12 @@ class Predecessor:
         self.known.set()
 
     def _held(self, note: Note) -> None:
-        name, leases = note.given["pool"], note.given["leases"]
-        tell, pool = partial(self._tell, pool=name), self._pools.get(name)
-        if pool is None:
-            tell("alone", addresses=list(leases))
-            return
-        lender = self._lenders[name] = Lender(pool, tell)
-        self._relay.act(lender.hold(note.given, self._relay.now()))
+        name = note.given["pool"]
+        if name in self._pools:
+            lender = self._lenders[name] = Lender(self._pools[name], partial(self._link.tell, pool=name))
+            self._relay.act(lender.hold(note.given, self._relay.now()))
+        else:
+            self._link.tell("alone", pool=name, addresses=list(note.given["leases"]))
 
     def _passing_on(self, method: Callable[[Lender, Given, float], Sequence[Event]]) -> Take:
         def take(note: Note) -> None:
