@@ -6,6 +6,7 @@ Must not know what is traced. A collector that is slow or dead delays nobody: sp
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -27,7 +28,9 @@ from sovren_edge.observe.tracing import Span
 # A few megabytes; some seconds of a busy process.
 QUEUE_SPANS = 8192
 # Spans are sent when so many wait, or after so long.
-BATCH, PERIOD_S = 128, 1.0
+BATCH, PERIOD_S = 512, 1.0
+# To encode a batch takes tens of milliseconds. By default a loop that wakes up would wait for 5 of them.
+SWITCH_S = 0.0005
 TIMEOUT_S = 5.0
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
 NO_STATUS, FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
@@ -78,8 +81,9 @@ class Exporter:
         while not self._closing or self._spans:
             self._wake.wait(0 if self._closing else PERIOD_S)
             self._wake.clear()
-            while self._spans:
-                self._send([self._spans.popleft() for _ in range(min(len(self._spans), BATCH))])
+            # Those that come meanwhile wait for the next time: many small batches cost more than the spans in them.
+            for size in _batches(len(self._spans)):
+                self._send([self._spans.popleft() for _ in range(size)])
 
     def _send(self, spans: list[Span]) -> None:
         # Now, and not once for all: the system's clock may have been set since.
@@ -107,6 +111,11 @@ class Exporter:
         )
 
 
+def _batches(spans: int) -> list[int]:
+    """Divide so many spans into batches."""
+    return [min(BATCH, spans - start) for start in range(0, spans, BATCH)]
+
+
 def _context(trace_id: str, span_id: str, state: TraceState | None, *, remote: bool = False) -> SpanContext:
     return SpanContext(int(trace_id, 16), int(span_id, 16), remote, TraceFlags(TraceFlags.SAMPLED), state)
 
@@ -118,8 +127,11 @@ def open_exporter(endpoint: str, worker: str, log: FilteringBoundLogger) -> Iter
     theirs = logging.getLogger("opentelemetry")
     theirs.propagate = False
     theirs.addHandler(logging.NullHandler())
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
     exporter = Exporter(endpoint, worker, log)
     try:
         yield exporter
     finally:
         exporter.close()
+        sys.setswitchinterval(usual_s)
