@@ -1,4 +1,4 @@
-"""Owns the seam between the gateway and whoever grants: this process alone (here), or Redis, for several processes.
+"""Owns the seam between the gateway and whoever grants: this process alone (here), its successor, or Redis.
 
 Of one request: `grant`, then `confirm` right before it is dialled, then once `settle` or `refund`. Must not know
 requests, answers or the ledger.
@@ -7,8 +7,14 @@ requests, answers or the ledger.
 from collections.abc import Callable
 from typing import Protocol
 
+from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.limit.limiter import Crowded, Decision, Exceeded, Granted, Limiter, Quota
 from sovren_edge.gateway.limit.notes import Notes, Refused
+
+
+def unavailable() -> EdgeError:
+    """Return the error of a caller whose grants nobody can tell."""
+    return EdgeError(503, "limiter_unavailable", "The limiter does not answer at the moment.", retry_after_s=1)
 
 
 class Grants(Protocol):

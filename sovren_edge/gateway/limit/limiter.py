@@ -13,8 +13,10 @@ Must not know what a clock, a request or the ledger is: times, ids and records o
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+
+from sovren_edge.gateway.handing import PAGE_BYTES, PAGE_ROWS, Page
 
 MOST_INFLIGHT = 10
 
@@ -72,18 +74,19 @@ Decision = Granted | Exceeded | Crowded | NotSeeded
 
 
 class Limiter:
-    """Grants at most `limit` requests in any window, and ten in flight, to each subscriber; `limits` names exceptions.
+    """Grants at most `limit()` requests in any window, and ten in flight, to each subscriber; `limits` names exceptions.
 
-    `limits` is kept, not copied: it may change meanwhile, to numbers of at least 1; a lower one takes back no grant.
+    Both may change meanwhile, to numbers of at least 1, and `limits` is not copied; a lower one takes back no grant.
     A grant in flight is ended by `refund` or `settle`, once; until then its id holds one of the ten. The owner calls
-    `seed` for each grant of the last window, then `finish_seeding`, and from then on `sweep` every second or so.
+    `seed` for each grant of the last window, or `take` for each page of the limiter that granted before this one, then
+    `finish_seeding`, and from then on `sweep` every second or so.
     """
 
-    def __init__(self, limit: int, window_us: int, limits: Mapping[str, int] | None = None) -> None:
+    def __init__(self, limit: Callable[[], int], window_us: int, limits: Mapping[str, int] | None = None) -> None:
         self._limit = limit
         self._limits = {} if limits is None else limits
         self._window_us = window_us
-        if min(limit, window_us, *self._limits.values()) < 1:
+        if min(limit(), window_us, *self._limits.values()) < 1:
             raise ValueError("a limit and its window must be at least 1")
         self._now_us = 0
         self.seeded = False
@@ -99,6 +102,20 @@ class Limiter:
     def __len__(self) -> int:
         """Return how many subscribers are remembered."""
         return len(self._logs)
+
+    @property
+    def entries(self) -> int:
+        """How many grants are remembered."""
+        return sum(map(len, self._logs.values()))
+
+    @property
+    def inflight(self) -> int:
+        """How many requests are in flight."""
+        return sum(map(len, self._inflight.values()))
+
+    def flights(self) -> Iterator[tuple[str, RequestId]]:
+        """Yield the subscriber and the id of each request in flight."""
+        return ((subscriber, each) for subscriber, inflight in self._inflight.items() for each in inflight)
 
     def seed(self, subscriber: str, request_id: RequestId, at_us: int, now_us: int) -> None:
         """Count a grant that was made before this limiter was; the same id and time told again change nothing.
@@ -122,6 +139,47 @@ class Limiter:
         """Begin to grant: all of the last window has been told."""
         self.seeded = True
 
+    def pages(self) -> Iterator[Page]:
+        """Yield all that another limiter must know to go on in the place of this one, which grants nothing any more."""
+        subscribers, counts, times = list[str](), list[int](), bytearray()
+        # It is still swept meanwhile.
+        for subscriber in [*self._order]:
+            log = self._current(subscriber)
+            if not log:
+                continue
+            subscribers.append(subscriber)
+            counts.append(len(log))
+            times += log.tobytes()
+            if len(times) >= PAGE_BYTES or len(subscribers) >= PAGE_ROWS:
+                yield self._page(subscribers, counts, times)
+                subscribers, counts, times = [], [], bytearray()
+        yield self._page(subscribers, counts, times)
+        flights = [(name, each, at_us) for name, ids in self._inflight.items() for each, at_us in ids.items()]
+        for first in range(0, len(flights), PAGE_ROWS):
+            yield Page({"inflight": flights[first : first + PAGE_ROWS]})
+
+    def _page(self, subscribers: list[str], counts: list[int], times: bytearray) -> Page:
+        return Page({"subscribers": subscribers, "counts": counts, "now_us": self._now_us}, bytes(times))
+
+    def take(self, page: Page) -> None:
+        """Count what stands on a page of the limiter that granted before this one."""
+        if self.seeded:
+            raise RuntimeError("a limiter that grants cannot be told what was granted")
+        given, end = page.given, 0
+        self._now_us = max(self._now_us, given.get("now_us", 0))
+        for subscriber, count in zip(given.get("subscribers", ()), given.get("counts", ()), strict=True):
+            times, start = array("q"), end
+            end += count * times.itemsize
+            times.frombytes(page.blob[start:end])
+            self._remember(subscriber, times)
+        for subscriber, request_id, at_us in given.get("inflight", ()):
+            self._inflight.setdefault(subscriber, {})[request_id] = at_us
+
+    def forget(self) -> None:
+        """Forget what was told before it grants: all of it is to be told again."""
+        self._logs, self._inflight, self._marks = {}, {}, {}
+        self._order.clear()
+
     def grant(self, subscriber: str, request_id: RequestId, now_us: int) -> Decision:
         """Decide whether a request may be sent; one that is in flight has its grant already, and counts once."""
         if not self.seeded:
@@ -131,7 +189,7 @@ class Limiter:
         inflight = self._inflight.get(subscriber)
         if inflight is not None and request_id in inflight:
             return Granted(inflight[request_id], self._quota(subscriber, times))
-        if len(times) >= self._limits.get(subscriber, self._limit):
+        if len(times) >= self._limits.get(subscriber, self._limit()):
             return Exceeded(self._quota(subscriber, times))
         if inflight is None:
             inflight = self._inflight[subscriber] = {}
@@ -202,7 +260,7 @@ class Limiter:
         return at_us
 
     def _quota(self, subscriber: str, times: "array[int]") -> Quota:
-        limit, used = self._limits.get(subscriber, self._limit), len(times)
+        limit, used = self._limits.get(subscriber, self._limit()), len(times)
         if not used:
             return Quota(limit, 0, self._now_us, self._now_us)
         return Quota(limit, used, times[max(used - limit, 0)] + self._window_us, times[-1] + self._window_us)

@@ -18,8 +18,9 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from structlog.typing import FilteringBoundLogger
 
-from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.errors import StartupError
 from sovren_edge.gateway.clocks import boot_us
+from sovren_edge.gateway.limit.grants import unavailable
 from sovren_edge.gateway.limit.redis_clock import RedisClock
 from sovren_edge.gateway.limit.redis_scripts import ALL, Script
 
@@ -33,11 +34,6 @@ Reply = list[bytes | int]
 
 class EvictingError(Exception):
     """The server may drop grants when its memory is full; the message is for the operator."""
-
-
-def unavailable() -> EdgeError:
-    """Return the error of a caller whose grants nobody can tell."""
-    return EdgeError(503, "limiter_unavailable", "The limiter does not answer at the moment.", retry_after_s=1)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,9 +15,10 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.ledger.owners import Owners
+from sovren_edge.gateway.limit.grants import unavailable
 from sovren_edge.gateway.limit.limiter import MOST_INFLIGHT, Crowded, Decision, Exceeded, Granted, NotSeeded, Quota
 from sovren_edge.gateway.limit.notes import Notes
-from sovren_edge.gateway.limit.redis_link import RedisLink, Reply, open_redis, unavailable, word_of
+from sovren_edge.gateway.limit.redis_link import RedisLink, Reply, open_redis, word_of
 from sovren_edge.gateway.limit.redis_scripts import END, GRANT, STATE, inflight_of, log_of
 from sovren_edge.gateway.limit.redis_seeding import CLOCK, LAG_US, WINDOW_US, RedisSeeding
 from sovren_edge.store.database import Database
@@ -38,7 +39,7 @@ class _Debt:
 
 
 class SharedGrants:
-    """Grants in Redis; `limits` names subscribers whose limit is not everybody's, and may change.
+    """Grants in Redis; `limits` names subscribers whose limit is not everybody's `limit()`; both may change.
 
     `absent` tells whether other processes may take this one for gone; `cold` is called when Redis is not seeded.
     """
@@ -48,7 +49,7 @@ class SharedGrants:
     def __init__(
         self,
         link: RedisLink,
-        limit: int,
+        limit: Callable[[], int],
         limits: Mapping[str, int],
         *,
         absent: Callable[[], bool],
@@ -102,6 +103,11 @@ class SharedGrants:
         return self._link.now_us()
 
     @property
+    def inflight(self) -> int:
+        """How many requests of this process are in flight."""
+        return len(self._open)
+
+    @property
     def clock_steps(self) -> int:
         """How often Redis's clock was set forward, and grants were forgotten too early."""
         return self._link.clock.steps
@@ -143,7 +149,7 @@ class SharedGrants:
 
     async def _ask(self, subscriber: str, grant_id: str, at_us: int) -> tuple[str, Quota | None, int]:
         """Return Redis's word, the quota if it is seeded, and the time of the grant if there is one."""
-        limit = self._limits.get(subscriber, self._limit)
+        limit = self._limits.get(subscriber, self._limit())
         keys = (STATE, log_of(subscriber), inflight_of(subscriber))
         for _ in range(2):
             reply = await self._link.call(
@@ -190,7 +196,7 @@ class SharedGrants:
 @asynccontextmanager
 async def open_shared_grants(
     url: str,
-    limit: int,
+    limit: Callable[[], int],
     limits: Mapping[str, int],
     *,
     database: Database,
