@@ -23,7 +23,7 @@ BUDGET = 250
 
 def make_limiter() -> Limiter:
     """Make one that grants."""
-    limiter = Limiter(LIMIT, WINDOW_US)
+    limiter = Limiter(lambda: LIMIT, WINDOW_US)
     limiter.finish_seeding()
     return limiter
 

@@ -48,8 +48,8 @@ async def measure(url: str) -> bool:
     single = True
     async with Redis.from_url(url) as client, open_redis(url, structlog.get_logger()) as link:
         await client.hset(STATE, mapping={"run": link.run_id, "seen": 0})
-        grants = SharedGrants(link, 100, {}, absent=lambda: False, cold=lambda: None)
-        full = SharedGrants(link, 1, {}, absent=lambda: False, cold=lambda: None)
+        grants = SharedGrants(link, lambda: 100, {}, absent=lambda: False, cold=lambda: None)
+        full = SharedGrants(link, lambda: 1, {}, absent=lambda: False, cold=lambda: None)
         await full.grant("full", "0")
 
         async def granted(number: int) -> None:

@@ -111,7 +111,8 @@ def _store(place: Place) -> CredentialStore:
     """Return what seals credentials there."""
     if place.config.gateway.credential_keys is None:
         raise StartupError("gateway.credential_keys names no keys: there is nothing to seal with")
-    return CredentialStore(make_sealer(place.config.gateway.credential_keys))
+    sealer = make_sealer(place.config.gateway.credential_keys)
+    return CredentialStore(lambda: sealer)
 
 
 def _judged(purpose: Purpose, settings: GatewaySettings) -> Purpose:

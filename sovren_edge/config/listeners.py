@@ -24,6 +24,9 @@ def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
     if len(gateways) > 1 and not sketch.redis:
         hint = f"{gateways[1].path} shares one limit with {gateways[0].path}"
         yield Fault("gateway.redis", "nothing", REFERENCE, hint)
+    elif gateways and sketch.gateway_processes > 1 and not sketch.redis:
+        hint = f"the {sketch.gateway_processes} gateway.processes share one limit"
+        yield Fault("gateway.redis", "nothing", REFERENCE, hint)
 
 
 def _node_faults(sketch: Sketch, listener: ListenerSketch) -> Iterator[Fault]:

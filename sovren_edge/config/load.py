@@ -163,6 +163,8 @@ def _parse(path: Path) -> dict[str, object]:
 def _with_ours(raw: Mapping[str, object], *, keys: bool) -> dict[str, object]:
     """Return a file without the servers that it names, and with our own keys in the place of its own, or none."""
     raw = _with(_with(raw, "database", "url", None), "gateway", "redis", None)
+    # More than one shares its limit in Redis.
+    raw = _with(raw, "gateway", "processes", None)
     raw = _with(raw, "gateway", "credential_keys", LOCAL_CREDENTIAL_KEYS if keys else None)
     return {**raw, "auth": {"key": LOCAL_KEY} if keys else {}}
 

@@ -57,6 +57,7 @@ class Sketch:
     database: bool
     tokens: bool
     redis: bool
+    gateway_processes: int
     pools: Mapping[str, PoolSketch]
     listeners: tuple[ListenerSketch, ...]
 
@@ -72,12 +73,14 @@ class Sketch:
 
 def draw(raw: Table) -> Sketch:
     """Sketch a file as it was parsed."""
+    processes = _table(raw, "gateway").get("processes")
     return Sketch(
         nodes={name: node for name, node in _table(raw, "nodes").items() if isinstance(node, str)},
         bind=_text(_table(raw, "edge"), "bind") or EdgeSettings().bind,
         database="url" in _table(raw, "database"),
         tokens=not _table(raw, "auth").keys().isdisjoint({"key", "jwks_url"}),
         redis="redis" in _table(raw, "gateway"),
+        gateway_processes=processes if isinstance(processes, int) else 1,
         pools={name: _pool(name, pool) for name, pool in _tables(raw, "pools")},
         listeners=tuple(_listener(name, listener) for name, listener in _tables(raw, "listeners")),
     )

@@ -4,6 +4,7 @@ They are plain ones: a request costs an addition or two, and Prometheus the rest
 """
 
 from collections import Counter
+from collections.abc import Collection
 
 from sovren_edge.observe.registry import Metrics
 
@@ -24,6 +25,19 @@ class Counts:
         inflight.set_function(lambda: self._inflight)
         self.upstream_s = metrics.histogram(
             "gateway_upstream_seconds", "Time from having a connection to the head of upstream's answer.", ("service",)
+        )
+
+    @property
+    def allowed(self) -> int:
+        """How many requests have ended that were not refused."""
+        return sum(count for (_, decision, _), count in self._ended.items() if decision != "refused")
+
+    def refused(self, reasons: Collection[str] | None = None) -> int:
+        """Return how many were refused, for any of some reasons or for any at all."""
+        return sum(
+            count
+            for (_, decision, reason), count in self._ended.items()
+            if decision == "refused" and (reasons is None or reason in reasons)
         )
 
     def begun(self) -> None:

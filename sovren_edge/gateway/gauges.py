@@ -5,6 +5,7 @@ Must not know when any of it changes.
 
 from collections.abc import Callable
 
+from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.credentials.credentials import Credentials
 from sovren_edge.gateway.ledger.adoption import Adoption
 from sovren_edge.gateway.ledger.idempotency import Idempotency
@@ -14,6 +15,7 @@ from sovren_edge.gateway.ledger.owners import Owners
 from sovren_edge.gateway.limit.limiter import Limiter
 from sovren_edge.gateway.limit.shared_grants import SharedGrants
 from sovren_edge.gateway.money.budgets import Budgets
+from sovren_edge.gateway.proxy.refusals import CROWD, LIMIT
 from sovren_edge.observe.registry import Metrics
 
 
@@ -29,6 +31,22 @@ def show_shared_limiter(metrics: Metrics, grants: SharedGrants) -> None:
     """Show the limiter in Redis, as this process sees it."""
     _show(metrics, "gateway_limiter_seeded", "1 while Redis answers and knows the last hour.", lambda: grants.seeded)
     metrics.counted("gateway_clock_steps", "How often Redis's clock was set forward.", lambda: {(): grants.clock_steps})
+
+
+def look_at(limiter: Limiter | SharedGrants, ledger: Ledger, journal: Journal, counts: Counts) -> dict[str, object]:
+    """Tell how a gateway is doing, as JSON knows it; what Redis alone knows is null."""
+    own = limiter if isinstance(limiter, Limiter) else None
+    return {
+        "limiter": {
+            "seeded": limiter.seeded,
+            "subscribers": None if own is None else len(own),
+            "entries": None if own is None else own.entries,
+            "inflight": limiter.inflight,
+            "refused": counts.refused({LIMIT, CROWD}),
+        },
+        "ledger": {"journaling": ledger.journaling, "journal_bytes": journal.used_bytes},
+        "requests": {"allowed": counts.allowed, "refused": counts.refused()},
+    }
 
 
 def show_ledger(metrics: Metrics, *, ledger: Ledger, journal: Journal, adoption: Adoption, owners: Owners) -> None:

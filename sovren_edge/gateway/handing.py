@@ -1,4 +1,4 @@
-"""Owns the seam between a gateway's process and the one that succeeds it: a line to it, and pages of what is known here.
+"""Owns the seam between a gateway's process and the one that succeeds it: a line, and pages of what is known.
 
 Must not know what is handed over, nor how a line is made. Pages and calls are read by other versions of this program:
 what they say is never changed, only added to.

@@ -5,6 +5,7 @@ not know what is read.
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
@@ -62,9 +63,21 @@ class Reread(Generic[Key, Value]):
             kept = self._kept.get(key, kept)
         return kept.value
 
+    def items(self) -> list[tuple[Key, Value]]:
+        """Return what is kept, each value with its key."""
+        return [(key, kept.value) for key, kept in self._kept.items()]
+
     def put(self, key: Key, value: Value) -> None:
         """Keep a value that was just read, or made."""
-        self._kept[key] = _Kept(value, self._now_s())
+        self._keep(key, _Kept(value, self._now_s()))
+
+    def give(self, key: Key, value: Value) -> None:
+        """Keep a value of unknown age, unless there is one: it serves while none can be read."""
+        if key not in self._kept:
+            self._keep(key, _Kept(value, -math.inf))
+
+    def _keep(self, key: Key, kept: _Kept[Value]) -> None:
+        self._kept[key] = kept
         self._kept.move_to_end(key)
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)

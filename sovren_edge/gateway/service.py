@@ -5,9 +5,8 @@ Must not know ports, nor how its configuration was read.
 
 import asyncio
 import socket
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,10 +20,8 @@ from sovren_edge.errors import EdgeError, StartupError
 from sovren_edge.gateway.clocks import boot_clock, boot_us
 from sovren_edge.gateway.counts import Counts
 from sovren_edge.gateway.credentials.credentials import open_credentials
-from sovren_edge.gateway.credentials.sealing import make_sealer
-from sovren_edge.gateway.egress.client import Egress, open_egress
-from sovren_edge.gateway.egress.resolver import Resolver
-from sovren_edge.gateway.gauges import show_ledger, show_limiter, show_money_and_keys, show_shared_limiter
+from sovren_edge.gateway.gauges import look_at, show_ledger, show_limiter, show_money_and_keys, show_shared_limiter
+from sovren_edge.gateway.handing import Connect, Known
 from sovren_edge.gateway.ledger.adoption import Adoption
 from sovren_edge.gateway.ledger.frames import JournalError
 from sovren_edge.gateway.ledger.idempotency import open_idempotency
@@ -34,17 +31,19 @@ from sovren_edge.gateway.ledger.owners import Owners, open_owners
 from sovren_edge.gateway.ledger.partitions import keep
 from sovren_edge.gateway.limit.grants import Grants, LocalGrants
 from sovren_edge.gateway.limit.limiter import Limiter
+from sovren_edge.gateway.limit.present_grants import PresentGrants
 from sovren_edge.gateway.limit.seeding import seed_local
-from sovren_edge.gateway.limit.shared_grants import open_shared_grants
+from sovren_edge.gateway.limit.shared_grants import SharedGrants, open_shared_grants
 from sovren_edge.gateway.money.budgets import open_budgets
-from sovren_edge.gateway.money.prices import Prices
 from sovren_edge.gateway.proxy.bodies import MOST_BYTES, Bodies
 from sovren_edge.gateway.proxy.proxy import Proxy
 from sovren_edge.gateway.proxy.recording import Recording
 from sovren_edge.gateway.proxy.refusals import REFUSED_MOST
 from sovren_edge.gateway.proxy.sending import Sending
+from sovren_edge.gateway.rules import Rulebook, open_rulebook
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.gateway.subscribers import Subscribers
+from sovren_edge.gateway.succession import Estate, Succession
 from sovren_edge.gateway.tasks import Tasks, open_tasks
 from sovren_edge.gateway.usage.usage import usage_routes
 from sovren_edge.handler import Edge, Handler, Routes, route
@@ -76,42 +75,97 @@ class Gateway(Handler):
 
     @asynccontextmanager
     async def open(self, edge: Edge) -> AsyncIterator[Routes]:
-        """Serve; PostgreSQL may be away, and Redis, and then callers are told so."""
+        """Serve, with no gateway before this one; PostgreSQL may be away, and Redis, and then callers are told so."""
+        async with self.run(edge) as running:
+            running.begin()
+            yield running.routes
+
+    @asynccontextmanager
+    async def run(self, edge: Edge) -> AsyncIterator["RunningGateway"]:
+        """Have everything ready; nothing is granted before the running gateway begins, or succeeds another."""
         async with AsyncExitStack() as stack:
             yield await _compose(self.settings, self.state_dir / FOLDER, edge, stack)
 
 
-async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: AsyncExitStack) -> Routes:
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    """A gateway that is open: its routes, its place among those that succeed each other, and its rules."""
+
+    routes: Routes
+    _succession: Succession
+    _rulebook: Rulebook
+    _look: Callable[[], dict[str, object]]
+
+    def begin(self) -> None:
+        """Grant, with no gateway before this one."""
+        self._succession.begin()
+
+    async def succeed(self, connect: Connect) -> None:
+        """Grant in the place of an older process, and return once what it knows has come; then callers may.
+
+        `connect` makes a line to it that answers to the methods that it is given.
+        """
+        await self._succession.succeed(connect)
+
+    async def retire(self, connect: Connect) -> None:
+        """Grant no more: hand over to a newer process, and let it grant for what is still open here.
+
+        While there is none, or it has died, whatever needs a grant is refused; call it again then.
+        """
+        await self._succession.retire(connect)
+
+    async def reload(self, settings: GatewaySettings) -> None:
+        """Have requests that begin from now on go by other settings; those that `replaces` are not looked at."""
+        await self._rulebook.change(settings)
+
+    def look(self) -> dict[str, object]:
+        """Tell how it is doing, as JSON knows it."""
+        return self._look()
+
+
+async def _compose(settings: GatewaySettings, folder: Path, edge: Edge, stack: AsyncExitStack) -> RunningGateway:
     """Open everything, in the order in which each needs those before it; it ends in the reverse order."""
     enter, log, clock = stack.enter_async_context, edge.log, edge.clock
     kept = await _open_ledger(settings, folder, edge, stack)
+    rulebook = await enter(open_rulebook(settings))
     tasks = await enter(open_tasks(log))
     subscribers = Subscribers(kept.database, tasks.spawn, clock.monotonic)
-    means = Means(settings, kept, subscribers, tasks, edge)
-    grants = await (_local_grants(means) if settings.redis is None else enter(_shared_grants(means, settings.redis)))
+    means = Means(rulebook, kept, subscribers, tasks, edge)
+    own = _local(means) if settings.redis is None else await enter(_shared(means, settings.redis))
+    grants = PresentGrants(own.grants)
     sending = await _open_sending(means, grants, stack)
+    parts: dict[str, Known] = {
+        "subscribers": subscribers,
+        "credentials": sending.credentials,
+        "budgets": sending.budgets,
+    }
+    estate = Estate(name=edge.name, own=own.grants, log=own.log, parts=parts, seed=own.seed)
+    succession = Succession(estate, grants, tasks, log)
+    stack.callback(succession.close)
     recording = Recording(
-        owner=kept.owner, clock_name=grants.clock, services=settings.services, clock=clock, ledger=kept.ledger,
-        sending=sending, budgets=sending.budgets, prices=sending.prices, refusals=_granting(REFUSED_MOST),
-        counts=Counts(edge.metrics), log=log,
+        owner=kept.owner, clock_name=grants.clock, rulebook=rulebook, clock=clock, ledger=kept.ledger,
+        sending=sending, budgets=sending.budgets, refusals=_granting(REFUSED_MOST), counts=Counts(edge.metrics),
+        log=log,
     )  # fmt: skip
     stack.push_async_callback(_flush_all, recording)
     tasks.keep(partial(_flush, recording))
     tasks.keep(partial(_sweep, recording.refusals))
-    tasks.keep(partial(keep, kept.database, timedelta(days=settings.retention_days), clock.now, log))
-    tasks.keep(partial(_add_founder, subscribers, settings.founder_hourly_limit))
+    tasks.keep(partial(keep, kept.database, lambda: _retention(rulebook), clock.now, log))
+    tasks.keep(partial(_add_founder, subscribers, rulebook))
     tasks.keep(partial(kept.adoption.adopt_now_and_then, ADOPT_S))
     # Requests end before anything that they need.
     finishing = await enter(open_tasks(log))
     proxy = Proxy(
-        edge=edge, settings=settings, subscribers=subscribers, credentials=sending.credentials,
+        edge=edge, subscribers=subscribers, credentials=sending.credentials,
         idempotency=sending.idempotency, bodies=Bodies(), sending=sending, recording=recording, spawn=finishing.spawn,
     )  # fmt: skip
     usage = usage_routes(
         edge=edge, database=kept.database, grants=grants, subscribers=subscribers, budgets=sending.budgets,
         complete=lambda: not kept.ledger.journaling,
     )  # fmt: skip
-    return [route.post("/proxy/{subscriber_id}/{service}", proxy.proxy), *usage]
+    routes = [route.post("/proxy/{subscriber_id}/{service}", proxy.proxy), *usage]
+    look = partial(look_at, own.shown, kept.ledger, kept.journal, recording.counts)
+    return RunningGateway(routes, succession, rulebook, look)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +174,7 @@ class Kept:
 
     owner: str
     database: Database
+    journal: Journal
     adoption: Adoption
     ledger: Ledger
     owners: Owners
@@ -129,7 +184,7 @@ class Kept:
 class Means:
     """What most parts are made with."""
 
-    settings: GatewaySettings
+    rulebook: Rulebook
     kept: Kept
     subscribers: Subscribers
     tasks: Tasks
@@ -148,53 +203,67 @@ async def _open_ledger(settings: GatewaySettings, folder: Path, edge: Edge, stac
     owners = await enter(open_owners(database, owner, lambda: not ledger.journaling and adoption.complete, log))
     edge.depends("ledger", lambda: not journal.closed or (owners.reached and not ledger.journaling))
     show_ledger(edge.metrics, ledger=ledger, journal=journal, adoption=adoption, owners=owners)
-    return Kept(owner, database, adoption, ledger, owners)
+    return Kept(owner, database, journal, adoption, ledger, owners)
 
 
 async def _open_sending(means: Means, grants: Grants, stack: AsyncExitStack) -> Sending:
     """Have what requests are sent, priced and authenticated with."""
     enter, log = stack.enter_async_context, means.edge.log
-    settings, database = means.settings, means.kept.database
-    sealer = make_sealer(settings.credential_keys)
-    egress = await enter(_way_out(settings))
-    credentials = await enter(open_credentials(database, egress, sealer, log))
-    idempotency = await enter(open_idempotency(database, sealer, means.kept.owner, log))
-    budgets = await enter(open_budgets(settings.budgets, database, means.edge.clock.now, log))
+    book, database = means.rulebook, means.kept.database
+    credentials = await enter(open_credentials(database, lambda: book.present.egress, lambda: book.present.sealer, log))
+    idempotency = await enter(open_idempotency(database, lambda: book.present.sealer, means.kept.owner, log))
+    budgets = await enter(open_budgets(lambda: book.present.settings.budgets, database, means.edge.clock.now, log))
     show_money_and_keys(means.edge.metrics, budgets=budgets, credentials=credentials, idempotency=idempotency)
     return Sending(
-        egress=egress,
         grants=grants,
         ledger=means.kept.ledger,
         budgets=budgets,
-        prices=Prices(settings.price_version, settings.prices),
         credentials=credentials,
         idempotency=idempotency,
         clock=means.edge.clock,
     )
 
 
-async def _local_grants(means: Means) -> Grants:
-    """Grant in this process's memory, once it knows what was granted within the last hour."""
-    limiter = Limiter(means.settings.hourly_limit, HOUR_US, means.subscribers.limits)
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Grants of this process: their log is its own, or they are Redis's, which learns by itself; what shows them."""
+
+    grants: Grants
+    log: Limiter | None
+    shown: Limiter | SharedGrants
+    seed: Callable[[], None]
+
+
+def _local(means: Means) -> Own:
+    """Grant in this process's memory."""
+    limiter = Limiter(lambda: _hourly_limit(means.rulebook), HOUR_US, means.subscribers.limits)
     means.edge.depends("limiter", lambda: limiter.seeded)
     show_limiter(means.edge.metrics, limiter)
     means.tasks.keep(partial(_sweep, limiter))
-    clock, adopt = boot_clock(), means.kept.adoption.adopt
-    seed = partial(seed_local, limiter, means.kept.database, adopt, window_us=HOUR_US, clock=clock, now_us=boot_us)
-    means.tasks.keep(seed)
-    return LocalGrants(limiter, boot_us, clock)
+    kept, clock = means.kept, boot_clock()
+    adopt = partial(kept.adoption.adopt_all, kept.journal.path)
+    seed = partial(seed_local, limiter, kept.database, adopt, window_us=HOUR_US, clock=clock, now_us=boot_us)
+    return Own(LocalGrants(limiter, boot_us, clock), limiter, limiter, partial(means.tasks.keep, seed))
 
 
 @asynccontextmanager
-async def _shared_grants(means: Means, url: SecretStr) -> AsyncIterator[Grants]:
+async def _shared(means: Means, url: SecretStr) -> AsyncIterator[Own]:
     """Grant in Redis."""
     async with open_shared_grants(
-        url.get_secret_value(), means.settings.hourly_limit, means.subscribers.limits, database=means.kept.database,
-        owners=means.kept.owners, log=means.edge.log,
+        url.get_secret_value(), lambda: _hourly_limit(means.rulebook), means.subscribers.limits,
+        database=means.kept.database, owners=means.kept.owners, log=means.edge.log,
     ) as grants:  # fmt: skip
         means.edge.depends("limiter", lambda: grants.seeded)
         show_shared_limiter(means.edge.metrics, grants)
-        yield grants
+        yield Own(grants, None, grants, lambda: None)
+
+
+def _hourly_limit(rulebook: Rulebook) -> int:
+    return rulebook.present.settings.hourly_limit
+
+
+def _retention(rulebook: Rulebook) -> timedelta:
+    return timedelta(days=rulebook.present.settings.retention_days)
 
 
 @asynccontextmanager
@@ -225,16 +294,8 @@ async def _adopt(adoption: Adoption) -> None:
         raise StartupError(str(error)) from None
 
 
-def _way_out(settings: GatewaySettings) -> AbstractAsyncContextManager[Egress]:
-    stage = settings.rehearsal
-    if stage is None:
-        return open_egress(Resolver())
-    tls = None if stage.authority is None else ssl.create_default_context(cafile=stage.authority)
-    return open_egress(Resolver(stage.dns, stage.networks), tls=tls, port=stage.port)
-
-
 def _granting(limit: int) -> Limiter:
-    limiter = Limiter(limit, HOUR_US)
+    limiter = Limiter(lambda: limit, HOUR_US)
     limiter.finish_seeding()
     return limiter
 
@@ -257,8 +318,12 @@ async def _flush_all(recording: Recording) -> None:
         await recording.flush(everything=True)
 
 
-async def _add_founder(subscribers: Subscribers, hourly_limit: int | None) -> None:
+async def _add_founder(subscribers: Subscribers, rulebook: Rulebook) -> None:
+    """Make the founder a subscriber, whenever his limit may be another."""
     while True:
+        rules = rulebook.present
         with suppress(EdgeError):
-            return await subscribers.add_founder(hourly_limit)
+            await subscribers.add_founder(rules.settings.founder_hourly_limit)
+            await rulebook.changed(rules)
+            continue
         await asyncio.sleep(FOUNDER_S)

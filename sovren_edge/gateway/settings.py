@@ -114,7 +114,8 @@ Budgeted = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 class GatewaySettings(BaseModel):
     """Where subscribers may call, how often and at what price, and how long that is remembered.
 
-    `credential_keys` seal what is kept of their secrets; `journal_bytes` hold rows while PostgreSQL is away.
+    `credential_keys` seal what is kept of their secrets; `journal_bytes` hold rows while PostgreSQL is away. More than
+    one of `processes` share the limit in `redis`.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -152,3 +153,8 @@ class GatewaySettings(BaseModel):
     def hosts(self) -> dict[str, tuple[str, ...]]:
         """The entries of each service."""
         return {name: service.hosts for name, service in self.services.items()}
+
+
+def replaces(old: GatewaySettings, new: GatewaySettings) -> bool:
+    """Return whether new settings take a new process: they say where what it knows is kept, and how much of it."""
+    return (old.redis, old.journal_bytes) != (new.redis, new.journal_bytes)

@@ -4,10 +4,11 @@ Must not know how limits are kept. While PostgreSQL is away, those who are known
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from sovren_edge.errors import EdgeError, Side
 from sovren_edge.gateway.coalescing import Spawn
+from sovren_edge.gateway.handing import PAGE_ROWS, Page
 from sovren_edge.gateway.reread import Reread
 from sovren_edge.handler import Identity
 from sovren_edge.store.database import Database
@@ -52,12 +53,29 @@ class Subscribers:
 
     async def add_founder(self, hourly_limit: int | None) -> None:
         """Make sure that the founder is a subscriber, with a limit of his own or everybody's; raises EdgeError 503."""
+        self._limit(FOUNDER, hourly_limit)
         await self._database.execute(_FOUNDER, FOUNDER, hourly_limit)
 
     async def _read(self, subscriber: str) -> bool:
         limit = await self._database.fetchval(_READ, subscriber)
-        if limit:
-            self._limits[subscriber] = limit
+        self._limit(subscriber, limit)
+        return limit is not None
+
+    def _limit(self, subscriber: str, hourly_limit: int | None) -> None:
+        if hourly_limit:
+            self._limits[subscriber] = hourly_limit
         else:
             self._limits.pop(subscriber, None)
-        return limit is not None
+
+    def pages(self) -> Iterator[Page]:
+        """Yield who is a subscriber, and at which limit, for a process that cannot ask PostgreSQL."""
+        known = [subscriber for subscriber, is_one in self._known.items() if is_one]
+        for first in range(0, len(known), PAGE_ROWS):
+            names = known[first : first + PAGE_ROWS]
+            yield Page({"subscribers": names, "limits": [self._limits.get(name) for name in names]})
+
+    def take(self, page: Page) -> None:
+        """Know them, until they are read."""
+        for subscriber, limit in zip(page.given["subscribers"], page.given["limits"], strict=True):
+            self._limit(subscriber, limit)
+            self._known.give(subscriber, value=True)

@@ -80,8 +80,7 @@ class Succession:
 
     def begin(self) -> None:
         """Grant from now on; of what was granted before, the limiter learns by itself."""
-        if self._estate.log is not None:
-            self._estate.seed()
+        self._estate.seed()
         self._present.turn_to(self._estate.own)
 
     async def succeed(self, connect: Connect) -> None:
@@ -92,11 +91,11 @@ class Succession:
         self._lines.append(line)
         self._tasks.keep(partial(_end_with, line, answering))
         closed = asyncio.ensure_future(line.closed.wait())
+        closed.add_done_callback(lambda _: heir.give_up())
         try:
-            await asyncio.wait({closed, heir.complete}, return_when=asyncio.FIRST_COMPLETED)
+            whole = await heir.complete
         finally:
             closed.cancel()
-        whole = heir.complete.done() and heir.complete.result()
         self._log.info("gateway_succeeded", log_whole=whole)
         if whole:
             self._present.turn_to(self._estate.own)
@@ -161,6 +160,11 @@ class _Heir:
         name = self._estate.name
         told = {f"{name}:begin": self._begin, f"{name}:take": self._take, f"{name}:complete": self._complete}
         return told | self._answering.methods(name)
+
+    def give_up(self) -> None:
+        """Take it that no more will come."""
+        if not self.complete.done():
+            self.complete.set_result(False)
 
     def _begin(self, _told: Told) -> dict[str, str]:
         return {"clock": self._estate.own.clock}

@@ -47,7 +47,7 @@ def opened(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     @asynccontextmanager
     async def open_(settings: dict[str, BudgetSettings], database: Database) -> AsyncIterator[Budgets]:
-        async with open_budgets(settings, database, lambda: clock.now, structlog.get_logger()) as budgets:
+        async with open_budgets(lambda: settings, database, lambda: clock.now, structlog.get_logger()) as budgets:
             yield budgets
 
     return open_

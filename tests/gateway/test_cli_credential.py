@@ -61,7 +61,7 @@ async def with_database(url: str, do: Callable[[Database], object]) -> object:
 
 def stored(url: str, keys: str = ONE, purpose: Purpose = FOR) -> tuple[str, Secret] | None:
     """Return what is stored: the field, and the secret."""
-    store = CredentialStore(Sealer(read_keys(keys)))
+    store = CredentialStore(lambda: Sealer(read_keys(keys)))
     found = asyncio.run(with_database(url, lambda database: store.read(database, purpose)))
     return (found.header, store.open(found)) if found else None  # type: ignore[attr-defined]
 
@@ -200,7 +200,10 @@ def test_what_does_not_open_is_told_and_holds_up_nothing(call: Call, monkeypatch
 @pytest.mark.parametrize("freed", [True, False])
 async def test_a_row_in_use_is_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch, *, freed: bool) -> None:
     """For a while: whoever refreshes it writes the last word."""
-    old, new = CredentialStore(Sealer(read_keys(ONE))), CredentialStore(Sealer(read_keys(f"{TWO},{ONE}")))
+    old, new = (
+        CredentialStore(lambda: Sealer(read_keys(ONE))),
+        CredentialStore(lambda: Sealer(read_keys(f"{TWO},{ONE}"))),
+    )
     await old.put(database, FOR, "Authorization", HeaderSecret("hush"))
     monkeypatch.setattr("sovren_edge.gateway.credentials.rotation.POLL_S", 0.01)
     monkeypatch.setattr("sovren_edge.gateway.credentials.rotation.WAIT_S", 30.0 if freed else 0.05)
@@ -217,17 +220,17 @@ async def test_a_row_in_use_is_waited_for(database: Database, monkeypatch: pytes
     assert (done.sealed, done.busy) == (1, [])
     found = await new.read(database, FOR)
     assert found is not None
-    assert CredentialStore(Sealer(read_keys(TWO))).open(found) == HeaderSecret("refreshed")
+    assert CredentialStore(lambda: Sealer(read_keys(TWO))).open(found) == HeaderSecret("refreshed")
 
 
 async def test_a_database_that_is_away_ends_a_rotation(gateway_url: str, database: Database) -> None:
     """It is no fault of a row."""
-    await CredentialStore(Sealer(read_keys(ONE))).put(database, FOR, "Authorization", HeaderSecret("hush"))
+    await CredentialStore(lambda: Sealer(read_keys(ONE))).put(database, FOR, "Authorization", HeaderSecret("hush"))
     settings = SETTINGS.model_copy(update={"timeout_s": 0.2})
     async with database.transaction() as connection, open_database(gateway_url, settings) as hasty:
         await connection.execute("LOCK TABLE credentials IN EXCLUSIVE MODE")
         with pytest.raises(EdgeError, match="away or too busy"):
-            await rotate(hasty, CredentialStore(Sealer(read_keys(f"{TWO},{ONE}"))))
+            await rotate(hasty, CredentialStore(lambda: Sealer(read_keys(f"{TWO},{ONE}"))))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +276,7 @@ def test_local_has_a_key_and_a_database_of_its_own(call: Call, tmp_path: Path) -
             assert (await asyncio.to_thread(call, "set", *FOR, *local, said="hush")).exit_code == 0
             async with open_database(postgres.url, SETTINGS) as database:
                 keys = (tmp_path / "state" / "secrets" / "SOVREN_EDGE_CREDENTIAL_KEYS").read_text()
-                store = CredentialStore(Sealer(read_keys(keys)))
+                store = CredentialStore(lambda: Sealer(read_keys(keys)))
                 found = await store.read(database, FOR)
                 assert found is not None
                 assert store.open(found) == HeaderSecret("hush")

@@ -28,7 +28,7 @@ from tests.gateway.tls_upstream import OTHER, Call, Stage
 
 SETTINGS = DatabaseSettings()
 SEALER = Sealer({"one": bytes(32)})
-STORE = CredentialStore(SEALER)
+STORE = CredentialStore(lambda: SEALER)
 FOR = Purpose("founder", "slack", "slack.com")
 NOON = 1_800_000_000.0
 LIFE_S = 3600.0
@@ -208,13 +208,16 @@ async def test_a_form_that_is_not_known_does_not_open(database: Database, ours: 
 async def test_without_its_key_nothing_opens(database: Database, stage: Stage, clock: Clock) -> None:
     """And nothing can be stored; where nothing is stored, no key is missed."""
     await put(database)
-    for store, why in ((CredentialStore(None), "no keys"), (CredentialStore(Sealer({"two": bytes(32)})), "'one'")):
+    for store, why in (
+        (CredentialStore(lambda: None), "no keys"),
+        (CredentialStore(lambda: Sealer({"two": bytes(32)})), "'one'"),
+    ):
         async with process(database, stage, clock, store) as credentials:
             assert why in await refusal(credentials)
             assert await credentials.renew(FOR, SECRET.value) is None
             assert await value(credentials, FOR._replace(host="other.com")) is None
     with pytest.raises(ValueError, match="no keys"):
-        await CredentialStore(None).put(database, FOR, "X", SECRET)
+        await CredentialStore(lambda: None).put(database, FOR, "X", SECRET)
 
 
 async def test_known_ones_serve_while_postgres_is_away(tmp_path: Path, stage: Stage, clock: Clock) -> None:
@@ -364,7 +367,9 @@ async def test_the_end_of_a_process_waits_for_a_token(database: Database, stage:
     server.open.clear()
     end_s = NOON + LIFE_S
     log = structlog.get_logger()
-    async with open_credentials(database, stage.egress, SEALER, log, now=lambda: end_s - 1) as credentials:
+    async with open_credentials(
+        database, lambda: stage.egress, lambda: SEALER, log, now=lambda: end_s - 1
+    ) as credentials:
         assert await value(credentials) == "Bearer access-0"
         await eventually(lambda: server.asked)
         server.open.set()

@@ -21,7 +21,7 @@ def make_grants(limiter: Limiter) -> tuple[Grants, SimpleNamespace]:
 
 async def test_a_request_is_granted_confirmed_and_ended() -> None:
     """A settled grant stays, a refunded one is had again, and all times are of the clock that is handed in."""
-    limiter = Limiter(1, HOUR_US)
+    limiter = Limiter(lambda: 1, HOUR_US)
     grants, clock = make_grants(limiter)
     assert await grants.grant("ann", "early") == NotSeeded()
     limiter.finish_seeding()

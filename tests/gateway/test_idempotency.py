@@ -30,13 +30,13 @@ ANSWER = Kept(201, "Created", [("X-Odd", "\udcff\u20ac"), ("x-odd", "2")], b"bod
 @pytest.fixture
 def ours(database: Database) -> Idempotency:
     """Return a process."""
-    return Idempotency(database, SEALER, "one")
+    return Idempotency(database, lambda: SEALER, "one")
 
 
 @pytest.fixture
 def theirs(database: Database) -> Idempotency:
     """Return another process."""
-    return Idempotency(database, SEALER, "two")
+    return Idempotency(database, lambda: SEALER, "two")
 
 
 async def begin(keys: Idempotency, key: str = "k", request: UUID | None = None, mark: bytes = PRINT) -> Begun:
@@ -131,11 +131,11 @@ async def test_the_longest_answer_is_kept(ours: Idempotency) -> None:
 
 async def test_without_keys_to_seal_with_no_answer_is_kept(database: Database, ours: Idempotency) -> None:
     """And none is given whose key has gone; nothing is sent twice for that."""
-    none = Idempotency(database, None, "one")
+    none = Idempotency(database, lambda: None, "one")
     await complete(none, await begin(none))
     assert await refusal(none) == "409 idempotency_answer_not_kept"
     await complete(ours, await begin(ours, "other"))
-    for blind in (none, Idempotency(database, Sealer({"two": bytes(32)}), "one")):
+    for blind in (none, Idempotency(database, lambda: Sealer({"two": bytes(32)}), "one")):
         assert await refusal(blind, "other") == "409 idempotency_answer_not_kept"
 
 
@@ -269,7 +269,7 @@ async def stopping(directory: Path) -> AsyncIterator[str]:
 async def test_what_postgres_does_not_take_is_written_later(tmp_path: Path) -> None:
     """Callers have their answers meanwhile; a key that cannot be promised is 503."""
     async with stopping(tmp_path) as url, open_database(url, SETTINGS) as database:
-        keys = Idempotency(database, SEALER, "one")
+        keys = Idempotency(database, lambda: SEALER, "one")
         async with run_postgres(tmp_path, 5432):
             kept, free, dark = [await begin(keys, key) for key in ("kept", "free", "dark")]
         await complete(keys, kept)
@@ -293,7 +293,7 @@ async def test_answers_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("sovren_edge.gateway.ledger.idempotency.WAITING_MOST", 10)
     async with stopping(tmp_path) as url, open_database(url, SETTINGS) as database:
         async with run_postgres(tmp_path, 5432):
-            keys = Idempotency(database, SEALER, "one")
+            keys = Idempotency(database, lambda: SEALER, "one")
             begun = [await begin(keys, key) for key in ("first", "second")]
         for each in begun:
             await complete(keys, each)
@@ -312,7 +312,7 @@ async def test_what_its_caller_did_not_wait_for_is_written(
     """Now and then, and at the end of a process at the latest."""
     if when == "meanwhile":
         monkeypatch.setattr("sovren_edge.gateway.ledger.idempotency.SETTLE_S", 0.01)
-    async with open_idempotency(database, SEALER, "one", structlog.get_logger()) as keys:
+    async with open_idempotency(database, lambda: SEALER, "one", structlog.get_logger()) as keys:
         begun = await begin(keys)
         async with locked(database):
             await cancelled_while_waiting(database, complete(keys, begun))
@@ -332,7 +332,7 @@ async def until_kept(database: Database) -> None:
 async def test_nothing_is_sent_twice_whatever_dies(database: Database, seed: int) -> None:
     """Many steps of processes that begin, end, die and settle: of each key, one request at most is sent."""
     chance = random.Random(seed)
-    processes = {name: Idempotency(database, SEALER, name) for name in ("p0", "p1")}
+    processes = {name: Idempotency(database, lambda: SEALER, name) for name in ("p0", "p1")}
     at_hand: dict[str, list[Begun]] = {name: [] for name in processes}
     sent: dict[str, UUID] = {}
     for step in range(150):
@@ -362,7 +362,7 @@ async def test_nothing_is_sent_twice_whatever_dies(database: Database, seed: int
                 await keys.settle()
             case "die":
                 del processes[name], at_hand[name]
-                processes[f"p{step}-again"] = Idempotency(database, SEALER, f"p{step}-again")
+                processes[f"p{step}-again"] = Idempotency(database, lambda: SEALER, f"p{step}-again")
                 at_hand[f"p{step}-again"] = []
                 if chance.random() < 0.5:
                     await settle_dead(database, name)

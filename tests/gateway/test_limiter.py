@@ -33,7 +33,7 @@ START_US = 1_000_000_000_000
 
 def make_limiter(limit: int = 100, limits: Mapping[str, int] | None = None) -> Limiter:
     """Make one that has nothing to remember, and grants."""
-    limiter = Limiter(limit, HOUR_US, limits)
+    limiter = Limiter(lambda: limit, HOUR_US, limits)
     limiter.finish_seeding()
     return limiter
 
@@ -115,7 +115,7 @@ def test_a_limit_may_change_while_it_is_used() -> None:
 def test_a_limit_of_nothing_is_refused(limit: int, window_us: int, limits: dict[str, int]) -> None:
     """Neither a limit nor a window may be less than one."""
     with pytest.raises(ValueError, match="at least 1"):
-        Limiter(limit, window_us, limits)
+        Limiter(lambda: limit, window_us, limits)
 
 
 def test_time_that_goes_back_opens_nothing() -> None:
@@ -269,7 +269,7 @@ def test_next_slot_and_full_reset() -> None:
 
 def test_nothing_is_granted_before_the_last_hour_is_known() -> None:
     """Until seeding has been finished every request is refused, and none is counted."""
-    limiter = Limiter(100, HOUR_US)
+    limiter = Limiter(lambda: 100, HOUR_US)
     limiter.seed("ann", "x", START_US, START_US)
     assert limiter.grant("ann", "y", START_US) == NotSeeded()
     assert not limiter.seeded
@@ -281,7 +281,7 @@ def test_nothing_is_granted_before_the_last_hour_is_known() -> None:
 
 def test_seeds_in_any_order_and_twice() -> None:
     """Two sources that overlap, neither of them sorted, count each grant once; what is over does not count."""
-    limiter = Limiter(100, HOUR_US)
+    limiter = Limiter(lambda: 100, HOUR_US)
     now = START_US + HOUR_US
     records = [("c", now - 5), ("a", now - 9), ("d", now - 5), ("old", START_US), ("b", now - 7)]
     for request_id, at_us in [*records, *reversed(records)]:
@@ -293,7 +293,7 @@ def test_seeds_in_any_order_and_twice() -> None:
 
 def test_one_id_that_was_granted_at_two_times_is_two_grants() -> None:
     """An id is forgotten when it is settled; what it costs afterwards counts as well."""
-    limiter = Limiter(100, HOUR_US)
+    limiter = Limiter(lambda: 100, HOUR_US)
     limiter.seed("ann", "x", START_US, START_US + 9)
     limiter.seed("ann", "x", START_US + 4, START_US + 9)
     assert limiter.look("ann", START_US + 9).used == 2
@@ -301,7 +301,7 @@ def test_one_id_that_was_granted_at_two_times_is_two_grants() -> None:
 
 def test_seeds_are_known_again_after_a_sweep() -> None:
     """A sweep while the last hour is being read makes no grant count twice."""
-    limiter = Limiter(100, HOUR_US)
+    limiter = Limiter(lambda: 100, HOUR_US)
     for _ in range(2):
         limiter.seed("ann", "x", START_US, START_US)
         limiter.sweep(START_US, 9)
@@ -310,7 +310,7 @@ def test_seeds_are_known_again_after_a_sweep() -> None:
 
 def test_a_seed_from_the_future_counts_from_now() -> None:
     """It was made at the latest now; told again a little later it is still the same."""
-    limiter = Limiter(1, HOUR_US)
+    limiter = Limiter(lambda: 1, HOUR_US)
     for later_us in range(2):
         limiter.seed("ann", "x", START_US + HOUR_US, START_US + later_us)
     limiter.finish_seeding()
@@ -320,7 +320,7 @@ def test_a_seed_from_the_future_counts_from_now() -> None:
 
 def test_seeds_from_before_the_machine_started() -> None:
     """After a reboot the last hour's times are negative on the new clock, and count all the same."""
-    limiter = Limiter(1, HOUR_US)
+    limiter = Limiter(lambda: 1, HOUR_US)
     limiter.seed("ann", "x", 30 - HOUR_US, 10)
     limiter.finish_seeding()
     assert isinstance(use(limiter, 29), Exceeded)
@@ -329,7 +329,7 @@ def test_seeds_from_before_the_machine_started() -> None:
 
 def test_a_limit_that_was_lowered() -> None:
     """With more used than the limit, a slot is free only when fewer than the limit count."""
-    limiter = Limiter(2, HOUR_US)
+    limiter = Limiter(lambda: 2, HOUR_US)
     for number in range(4):
         limiter.seed("ann", b"%d" % number, START_US + number, START_US + 9)
     limiter.finish_seeding()
@@ -385,7 +385,7 @@ def held() -> Iterator[Callable[[], int]]:
 
 def test_what_seeding_needs_is_given_back(held: Callable[[], int]) -> None:
     """A tenth of a sweep frees what remembers the seeded ids of a tenth of the subscribers."""
-    limiter = Limiter(100, HOUR_US)
+    limiter = Limiter(lambda: 100, HOUR_US)
     for number in range(10_000):
         limiter.seed(f"s{number // 10}", f"{number}", START_US, START_US)
     limiter.finish_seeding()
@@ -426,7 +426,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.grants: list[tuple[str, str, int]] = []
         self.open: dict[tuple[str, str], int] = {}
         self.asked = 0
-        self.limiter = Limiter(LIMIT, WINDOW_US, LIMITS)
+        self.limiter = Limiter(lambda: LIMIT, WINDOW_US, LIMITS)
 
     @initialize()
     def start(self) -> None:
@@ -487,7 +487,7 @@ class LimiterMachine(RuleBasedStateMachine):
         """Go on with a new limiter that is told all that was granted: in any order, some twice, amid sweeps."""
         # A new process knows of no earlier time: that the clock is not behind it is what it relies on.
         self.clock = max(self.clock, self.now)
-        self.limiter = Limiter(LIMIT, WINDOW_US, LIMITS)
+        self.limiter = Limiter(lambda: LIMIT, WINDOW_US, LIMITS)
         again = data.draw(st.lists(st.sampled_from(self.grants), max_size=5)) if self.grants else []
         for subscriber, request_id, at_us in data.draw(st.permutations([*self.grants, *again])):
             self.limiter.seed(subscriber, request_id, at_us, self.clock)

@@ -69,7 +69,7 @@ def test_a_lowered_limit_leaves_nothing() -> None:
 @given(grants=st.lists(st.integers(0, 30 * SECOND_US), min_size=3, max_size=12), limit=st.integers(1, 3))
 def test_who_waits_as_told_is_granted(grants: list[int], limit: int) -> None:
     """And what is told is of the form that the draft has, with the same numbers in all fields."""
-    limiter, now_us = Limiter(limit, HOUR_US), NOW_US
+    limiter, now_us = Limiter(lambda: limit, HOUR_US), NOW_US
     limiter.finish_seeding()
     for number, later_us in enumerate(grants):
         now_us += later_us

@@ -134,7 +134,9 @@ async def test_a_table_in_use_delays_nobody(database: Database, monkeypatch: pyt
     with capture_logs() as logs:
         async with database.snapshot() as connection:
             await connection.fetch("SELECT * FROM api_requests")
-            keeping = asyncio.create_task(keep(database, timedelta(days=2), lambda: later, structlog.get_logger()))
+            keeping = asyncio.create_task(
+                keep(database, lambda: timedelta(days=2), lambda: later, structlog.get_logger())
+            )
             await eventually(lambda: logs)
             async with asyncio.timeout(1):
                 await write(database, make_row(created_at=NOON + timedelta(days=1)))
@@ -149,7 +151,7 @@ async def test_they_are_kept_every_hour(database: Database, monkeypatch: pytest.
     """What an hour is, is not waited for here."""
     monkeypatch.setattr(partitions_module, "EVERY_S", 0.01)
     clock = SimpleNamespace(now=NOON)
-    keeping = asyncio.create_task(keep(database, timedelta(days=30), lambda: clock.now, structlog.get_logger()))
+    keeping = asyncio.create_task(keep(database, lambda: timedelta(days=30), lambda: clock.now, structlog.get_logger()))
     for day in ("20261201", "20261202"):
         async with asyncio.timeout(5):
             while not await database.fetchval("SELECT to_regclass($1) IS NOT NULL", f"api_requests_{day}"):  # noqa: ASYNC110 - it is elsewhere

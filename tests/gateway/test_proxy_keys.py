@@ -14,7 +14,7 @@ from sovren_edge.gateway.ledger.replays import LONGEST_BODY
 from tests.gateway.gateway_stage import KEYS, Front, open_front, saying, sized
 from tests.gateway.tls_upstream import HOST, OTHER, Call
 
-STORE = CredentialStore(Sealer(read_keys(KEYS)))
+STORE = CredentialStore(lambda: Sealer(read_keys(KEYS)))
 
 
 @pytest.fixture

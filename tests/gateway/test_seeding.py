@@ -103,7 +103,7 @@ async def test_nothing_is_granted_while_postgres_is_away(database: Database, tmp
     await apply(database, [encode(reserved(granted_us=(NOW_US - 1,)))])
     with open_journal(tmp_path / "dead.journal", owner="dead:1", size=1 << 20) as journal:
         journal.append([encode(reserved(granted_us=(NOW_US - 2,)))])
-    limiter = Limiter(3, HOUR_US)
+    limiter = Limiter(lambda: 3, HOUR_US)
     clock = SimpleNamespace(us=NOW_US)
     async with open_database(AWAY, SETTINGS) as away:
         adoption = Adoption(tmp_path, away, LOG)
@@ -124,7 +124,7 @@ async def seed(limiter: Limiter, database: Database, adoption: Adoption, clock: 
 
 async def test_after_an_hour_nothing_is_left_to_be_forgotten(tmp_path: Path) -> None:
     """On the limiter's own clock, and not before."""
-    limiter, clock = Limiter(3, HOUR_US), SimpleNamespace(us=NOW_US)
+    limiter, clock = Limiter(lambda: 3, HOUR_US), SimpleNamespace(us=NOW_US)
     async with open_database(AWAY, SETTINGS) as away:
         waiting = asyncio.create_task(seed(limiter, away, Adoption(tmp_path, away, LOG), clock))
         for step_us in (0, HOUR_US // 2, HOUR_US // 2 - 1):
@@ -140,7 +140,7 @@ async def test_an_answer_that_breaks_off_is_asked_for_again(gateway_url: str, mo
     """And what was told twice counts once."""
     monkeypatch.setattr(seeding, "PAGE", 1)
     rows = [reserved(granted_us=(NOW_US - number,), clock=f"boot{number % 2 or ''}") for number in range(40)]
-    limiter = Limiter(100, HOUR_US)
+    limiter = Limiter(lambda: 100, HOUR_US)
     tries = 0
 
     async def count() -> bool:
@@ -198,7 +198,7 @@ class History:
 
     async def live(self, life: Life) -> None:
         """Start, serve and be killed."""
-        limiter = Limiter(LIMIT, HOUR_US)
+        limiter = Limiter(lambda: LIMIT, HOUR_US)
         if life.refused_start:
             task = asyncio.create_task(seed(limiter, self.away, Adoption(self.folder, self.away, LOG), self.clock))
             await asyncio.sleep(0.003)
@@ -260,7 +260,7 @@ async def test_a_restart_forgets_nothing(database: Database, lives: list[Life]) 
         for life in lives:
             await history.live(life)
         history.check()
-        everything = Limiter(100, HOUR_US)
+        everything = Limiter(lambda: 100, HOUR_US)
         await seed(everything, database, Adoption(history.folder, database, LOG), history.clock)
         counted = [at_us for at_us in history.sent_us if at_us > history.clock.us - HOUR_US]
         assert everything.look("founder", history.clock.us).used == len(counted)

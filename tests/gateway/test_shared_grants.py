@@ -65,7 +65,9 @@ async def opened(
     url: str, database: Database, owners: Owners, limit: int = 3, limits: dict[str, int] | None = None
 ) -> AsyncIterator[SharedGrants]:
     """Open grants, whether they are seeded or not."""
-    async with open_shared_grants(url, limit, limits or {}, database=database, owners=owners, log=LOG) as grants:
+    async with open_shared_grants(
+        url, lambda: limit, limits or {}, database=database, owners=owners, log=LOG
+    ) as grants:
         yield grants
 
 

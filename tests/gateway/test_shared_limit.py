@@ -204,7 +204,7 @@ async def running(world: World, url: str, name: str) -> AsyncIterator[Gateway]:
         session = await stack.enter_async_context(world.database.session())
         await owners.beat(session)
         link = await stack.enter_async_context(open_redis(url, LOG))
-        grants = SharedGrants(link, LIMIT, {}, absent=lambda: owners.absent, cold=lambda: None)
+        grants = SharedGrants(link, lambda: LIMIT, {}, absent=lambda: owners.absent, cold=lambda: None)
         seeding = RedisSeeding(link, world.database, owners, LOG)
         away = RedisSeeding(link, world.away, Owners(world.away, name, lambda: False, LOG), LOG)
         yield Gateway(world, owners, grants, seeding, away, adoption, journal, session)
@@ -361,7 +361,7 @@ async def test_limits_agrees(
     storage, item = MovingWindowRateLimiter(MemoryStorage()), RateLimitItemPerHour(limit)
     async with open_redis(valkey.url, LOG) as link:
         await world.redis.hset(redis_scripts.STATE, mapping={"run": link.run_id, "seen": 0})
-        ours = SharedGrants(link, limit, {}, absent=lambda: False, cold=lambda: None)
+        ours = SharedGrants(link, lambda: limit, {}, absent=lambda: False, cold=lambda: None)
         for number, step in enumerate(steps):
             await world.step(7 * step * 1_000_000)
             theirs.now_s = world.now_us // 1_000_000

@@ -82,14 +82,14 @@ async def serve(
 ) -> AsyncIterator[Serve]:
     """Return a way to open the desk."""
     log = structlog.get_logger()
-    limiter = Limiter(100, HOUR_US)
+    limiter = Limiter(lambda: 100, HOUR_US)
     limiter.finish_seeding()
     complete = [True]
     async with asyncio.TaskGroup() as tasks, ClientSession() as http:
 
         async def start(database: Database) -> Desk:
             async def hold_budgets() -> None:
-                async with open_budgets(BUDGETS, database, lambda: NOW, log) as budgets:
+                async with open_budgets(lambda: BUDGETS, database, lambda: NOW, log) as budgets:
                     opened.set_result(budgets)
                     await asyncio.Event().wait()
 

@@ -6,7 +6,8 @@ authorization server is asked.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,11 +21,14 @@ from sovren_edge.gateway.credentials.refreshing import Refresher
 from sovren_edge.gateway.credentials.sealing import Sealer
 from sovren_edge.gateway.credentials.store import CredentialStore, Purpose, Stored
 from sovren_edge.gateway.egress.client import Egress
+from sovren_edge.gateway.handing import Page
 from sovren_edge.gateway.reread import Reread
 from sovren_edge.store.database import Database
 
 # A change is in force within this; what is kept is a kilobyte or two each.
 FRESH_S, MOST = 5.0, 10_000
+# Of those that are handed over together.
+TOGETHER = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,19 @@ class Credentials:
             return None
         return None if credential is None or credential.value == used else credential
 
+    def pages(self) -> Iterator[Page]:
+        """Yield what is stored, sealed as it is, for a process that cannot ask PostgreSQL."""
+        known = self._known.items()
+        for first in range(0, len(known), TOGETHER):
+            rows = [(*purpose, *_told(stored)) for purpose, stored in known[first : first + TOGETHER]]
+            yield Page({"credentials": rows})
+
+    def take(self, page: Page) -> None:
+        """Know them, until they are read."""
+        for subscriber, service, host, kind, header, sealed in page.given["credentials"]:
+            purpose = Purpose(subscriber, service, host)
+            self._known.give(purpose, Stored(purpose, kind, header, b64decode(sealed)) if kind else None)
+
     async def _refresh(self, purpose: Purpose, used: str | None) -> Stored | None:
         stored = await self._refresher.refresh(purpose, used)
         self._known.put(purpose, stored)
@@ -94,11 +111,15 @@ class Credentials:
         return None if stored is None else Credential(stored.header, self._store.open(stored).value)
 
 
+def _told(stored: Stored | None) -> tuple[str, str, str]:
+    return ("", "", "") if stored is None else (stored.kind, stored.header, b64encode(stored.sealed).decode())
+
+
 @asynccontextmanager
 async def open_credentials(
     database: Database,
-    egress: Egress,
-    sealer: Sealer | None,
+    egress: Callable[[], Egress],
+    sealer: Callable[[], Sealer | None],
     log: FilteringBoundLogger,
     *,
     now: Callable[[], float] = time.time,

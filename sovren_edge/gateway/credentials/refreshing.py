@@ -45,7 +45,7 @@ class Refresher:
         self,
         database: Database,
         store: CredentialStore,
-        egress: Egress,
+        egress: Callable[[], Egress],
         now: Callable[[], float],
         log: FilteringBoundLogger,
     ) -> None:
@@ -136,7 +136,7 @@ class Refresher:
         if isinstance(target, Denial):
             raise TokenRefusedError(f"its token URL is not one that may be called ({target.reason})")
         fields, body = token_request(secret)
-        async with self._egress.send(target, "POST", fields, body) as answer:
+        async with self._egress().send(target, "POST", fields, body) as answer:
             return answer.status, await _whole(answer)
 
 

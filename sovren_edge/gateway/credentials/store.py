@@ -3,7 +3,7 @@
 Must not know when one is used or refreshed, nor what OAuth is beyond the values that are kept of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ def unreadable(why: str) -> EdgeError:
 class CredentialStore:
     """Reads and writes rows, by a database or within a transaction; without a sealer, every secret is unreadable."""
 
-    def __init__(self, sealer: Sealer | None) -> None:
+    def __init__(self, sealer: Callable[[], Sealer | None]) -> None:
         self._sealer = sealer
 
     async def read(self, on: Database | Connection, purpose: Purpose) -> Stored | None:
@@ -109,10 +109,11 @@ class CredentialStore:
 
     def open(self, stored: Stored) -> Secret:
         """Return a row's secret; raises EdgeError 503 if it cannot be read."""
-        if self._sealer is None:
+        sealer = self._sealer()
+        if sealer is None:
             raise unreadable("no keys are configured")
         try:
-            opened = self._sealer.open(stored.sealed, *stored.purpose, stored.kind, stored.header)
+            opened = sealer.open(stored.sealed, *stored.purpose, stored.kind, stored.header)
             return KINDS[stored.kind](**orjson.loads(opened))
         except SealError as error:
             raise unreadable(str(error)) from None
@@ -123,9 +124,10 @@ class CredentialStore:
         return self._require_sealer().seal(orjson.dumps(asdict(secret)), *purpose, kind_of(secret), header)
 
     def _require_sealer(self) -> Sealer:
-        if self._sealer is None:
+        sealer = self._sealer()
+        if sealer is None:
             raise ValueError("there are no keys to seal a credential with")
-        return self._sealer
+        return sealer
 
 
 async def list_credentials(on: Database, subscriber: str = "") -> Sequence[Row]:

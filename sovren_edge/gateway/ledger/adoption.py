@@ -12,7 +12,13 @@ from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.ledger.frames import FIRST_FRAME, JournalError
-from sovren_edge.gateway.ledger.journal import Journal, JournalInUseError, leftovers, open_journal
+from sovren_edge.gateway.ledger.journal import (
+    Journal,
+    JournalInUseError,
+    held_by_others,
+    leftovers,
+    open_journal,
+)
 from sovren_edge.gateway.ledger.ledger import REPLAYED_MOST, apply
 from sovren_edge.store.database import Database
 
@@ -44,6 +50,16 @@ class Adoption:
                     raise each
             self.complete = all(found)
         return self.complete
+
+    async def adopt_all(self, own: Path) -> bool:
+        """Adopt what there is; return whether PostgreSQL has all that stands in other journals than this process's own.
+
+        One that another process has open is that one's to empty. It is looked at first: what is let go of in this
+        moment is adopted.
+        """
+        if await asyncio.to_thread(held_by_others, self._folder, own):
+            return False
+        return await self.adopt()
 
     async def _replayed(self, path: Path) -> bool | JournalError:
         """Return whether a journal is gone, or why it cannot be used: the others are adopted all the same."""

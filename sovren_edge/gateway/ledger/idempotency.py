@@ -6,7 +6,7 @@ request is not open was never dialled: it is removed. Must not know how requests
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -73,9 +73,9 @@ class _Ending(NamedTuple):
 
 
 class Idempotency:
-    """Keys of one process, whose rows bear the name `owner`; without a sealer, no answers are kept."""
+    """Keys of one process, whose rows bear the name `owner`; while there is no sealer, no answers are kept."""
 
-    def __init__(self, database: Database, sealer: Sealer | None, owner: str) -> None:
+    def __init__(self, database: Database, sealer: Callable[[], Sealer | None], owner: str) -> None:
         self._database = database
         self._sealer = sealer
         self._owner = owner
@@ -112,10 +112,11 @@ class Idempotency:
 
     async def complete(self, begun: Begun, status: int, reason: str, fields: list[Field], body: bytes | None) -> None:
         """Keep an answer; `body` is None if it is longer than LONGEST_BODY."""
-        if body is None or len(body) > LONGEST_BODY or self._sealer is None or self._waiting_bytes > WAITING_MOST:
+        sealer = self._sealer()
+        if body is None or len(body) > LONGEST_BODY or sealer is None or self._waiting_bytes > WAITING_MOST:
             await self._end(_Ending(begun, "not_kept", None))
             return
-        answer = self._sealer.seal(encode(Kept(status, reason, fields, body)), *begun.bound)
+        answer = sealer.seal(encode(Kept(status, reason, fields, body)), *begun.bound)
         await self._end(_Ending(begun, "kept", answer))
 
     async def unknown(self, begun: Begun) -> None:
@@ -175,8 +176,9 @@ class Idempotency:
 
     def _opened(self, begun: Begun, answer: bytes) -> Kept | None:
         """Return a kept answer; None if its key has gone from the configuration."""
+        sealer = self._sealer()
         try:
-            return None if self._sealer is None else decode(self._sealer.open(answer, *begun.bound))
+            return None if sealer is None else decode(sealer.open(answer, *begun.bound))
         except SealError:
             return None
 
@@ -210,7 +212,7 @@ async def settle_dead(on: Database | Connection, owner: str) -> None:
 
 @asynccontextmanager
 async def open_idempotency(
-    database: Database, sealer: Sealer | None, owner: str, log: FilteringBoundLogger
+    database: Database, sealer: Callable[[], Sealer | None], owner: str, log: FilteringBoundLogger
 ) -> AsyncIterator[Idempotency]:
     """Keep keys until the block ends."""
     idempotency = Idempotency(database, sealer, owner)

@@ -225,6 +225,12 @@ def leftovers(folder: Path) -> list[Path]:
         return [path for path in journals_in(folder) if _is_free(path)]
 
 
+def held_by_others(folder: Path, own: Path) -> bool:
+    """Return whether other processes have journals open in a folder that hold records, or are about to be looked at."""
+    with naming(folder):
+        return any(path != own and not _is_free(path) and _holds_any(path) for path in journals_in(folder))
+
+
 def _recover(path: Path, file: int, owner: str, size: int) -> Journal:
     data = read_at(file, 0, os.fstat(file).st_size)
     header = decode_header(path, data) or _new_header(path, data, owner)
@@ -285,6 +291,14 @@ def _is_free(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return lock_shared(file.fileno())
+    except FileNotFoundError:
+        return False
+
+
+def _holds_any(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return written(read_at(file.fileno(), FIRST_FRAME, MARKER_SIZE)) > 0
     except FileNotFoundError:
         return False
 

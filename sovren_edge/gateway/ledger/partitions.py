@@ -104,13 +104,13 @@ def _midnight(day: date) -> str:
 
 
 async def keep(
-    database: Database, retention: timedelta, now: Callable[[], datetime], log: FilteringBoundLogger
+    database: Database, retention: Callable[[], timedelta], now: Callable[[], datetime], log: FilteringBoundLogger
 ) -> None:
     """Maintain now and every hour until cancelled; says once that it cannot, and goes on trying."""
     behind = False
     while True:
         try:
-            done = await maintain(database, now(), retention)
+            done = await maintain(database, now(), retention())
         except EdgeError as error:
             if not behind:
                 log.warning("partitions_behind", why=error.problem.reason)

@@ -5,10 +5,10 @@ what they are expected to cost. Amounts are millionths of a US dollar, periods a
 reads no clock.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sovren_edge.gateway.ledger.rows import CostRow
@@ -57,9 +57,32 @@ class Account:
         """Begin a new period if one has begun; who knew the last one knows that nothing was spent in this one yet."""
         # A wall clock that goes back begins no period again.
         if now >= self.span.end:
-            self.span = span_of(self.budget.period, now)
-            self._recorded = self._told = 0
-            self._own = {key: cost for key, cost in self._own.items() if cost.created_at >= self.span.start}
+            self._begin(span_of(self.budget.period, now))
+
+    def _begin(self, span: Span) -> None:
+        self.span = span
+        self._recorded = self._told = 0
+        self._own = {key: cost for key, cost in self._own.items() if cost.created_at >= span.start}
+
+    def go_by(self, budget: BudgetSettings, now: datetime) -> None:
+        """Have another budget from now on; what was spent in a period of another length has yet to be read."""
+        if budget.period != self.budget.period:
+            self._begin(span_of(budget.period, now))
+            self.known = False
+        self.budget = budget
+
+    def tell(self) -> dict[str, object]:
+        """Return what was spent, as JSON knows it, for another process's account of the same subscriber."""
+        own = [asdict(cost) for cost in self._own.values()]
+        return {"start": self.span.start, "end": self.span.end, "recorded_microusd": self._recorded, "own": own}
+
+    def learn(self, told: Mapping[str, Any]) -> None:
+        """Take over what another process knew of this period."""
+        span = Span(datetime.fromisoformat(told["start"]), datetime.fromisoformat(told["end"]))
+        self.read(span, told["recorded_microusd"], ())
+        for cost in told["own"]:
+            request_id, created_at = UUID(cost["request_id"]), datetime.fromisoformat(cost["created_at"])
+            self.spend(CostRow(**{**cost, "request_id": request_id, "created_at": created_at}))
 
     @property
     def spent_microusd(self) -> int:

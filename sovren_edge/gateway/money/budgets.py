@@ -10,7 +10,7 @@ Must not know requests, grants or how costs are reckoned and written.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ from itertools import islice
 from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError, Side
+from sovren_edge.gateway.handing import Page
 from sovren_edge.gateway.ledger.rows import CostRow
 from sovren_edge.gateway.money.accounts import THRESHOLDS, Account, Span
 from sovren_edge.gateway.settings import BudgetSettings
@@ -71,7 +72,7 @@ class Budgets:
 
     def __init__(
         self,
-        settings: Mapping[str, BudgetSettings],
+        settings: Callable[[], Mapping[str, BudgetSettings]],
         database: Database,
         now: Callable[[], datetime],
         log: FilteringBoundLogger,
@@ -126,16 +127,39 @@ class Budgets:
 
     def _use(self, subscriber: str) -> Account | None:
         """Return a subscriber's account in the present period, and have it read again soon."""
-        budget = self._settings.get(subscriber, self._settings.get(DEFAULT))
+        budget = self._budget(subscriber)
         if budget is None:
+            self._drop(subscriber)
             return None
         now = self._now()
         account = self._accounts[subscriber][0] if subscriber in self._accounts else Account(budget, now)
+        account.go_by(budget, now)
         account.turn(now)
         self._accounts[subscriber] = account, now
         self._accounts.move_to_end(subscriber)
         self._stale.setdefault(subscriber)
         return account
+
+    def _budget(self, subscriber: str) -> BudgetSettings | None:
+        settings = self._settings()
+        return settings.get(subscriber, settings.get(DEFAULT))
+
+    def _drop(self, subscriber: str) -> None:
+        self._accounts.pop(subscriber, None)
+        self._stale.pop(subscriber, None)
+
+    def pages(self) -> Iterator[Page]:
+        """Yield what is known to be spent, for a process that cannot ask PostgreSQL; what is on hold is not told."""
+        known = [(subscriber, account) for subscriber, (account, _) in self._accounts.items() if account.known]
+        for first in range(0, len(known), READ_MOST):
+            yield Page({"accounts": {name: account.tell() for name, account in known[first : first + READ_MOST]}})
+
+    def take(self, page: Page) -> None:
+        """Know it, until it is read."""
+        for subscriber, told in page.given["accounts"].items():
+            account = self._use(subscriber)
+            if account is not None:
+                account.learn(told)
 
     def _spend(self, subscriber: str, cost: CostRow) -> None:
         account = self._use(subscriber)
@@ -204,12 +228,13 @@ class Budgets:
             if used_at > outdated:
                 break
             if account.idle and subscriber not in self._first:
-                del self._accounts[subscriber]
-                self._stale.pop(subscriber, None)
+                self._drop(subscriber)
             else:
                 self._use(subscriber)
 
-    async def _read(self, subscribers: Sequence[str]) -> None:
+    async def _read(self, waiting: Sequence[str]) -> None:
+        # A budget may have gone meanwhile.
+        subscribers = [subscriber for subscriber in waiting if subscriber in self._accounts]
         if not subscribers:
             return
         accounts = [self._accounts[subscriber][0] for subscriber in subscribers]
@@ -224,7 +249,7 @@ class Budgets:
         for subscriber, account, span, asked, row in zip(subscribers, accounts, spans, unread, sums, strict=True):
             account.read(span, row["spent"], found.intersection(asked))
             self._stale.pop(subscriber, None)
-            if account.unread():
+            if account.unread() and subscriber in self._accounts:
                 self._stale[subscriber] = None
             self._note(subscriber, account)
 
@@ -263,7 +288,7 @@ def _fail(waiting: "asyncio.Future[None]", error: EdgeError) -> None:
 
 @asynccontextmanager
 async def open_budgets(
-    settings: Mapping[str, BudgetSettings],
+    settings: Callable[[], Mapping[str, BudgetSettings]],
     database: Database,
     now: Callable[[], datetime],
     log: FilteringBoundLogger,

@@ -17,13 +17,14 @@ from sovren_edge.gateway.limit.limiter import Granted, Quota
 from sovren_edge.gateway.money.budgets import Hold
 from sovren_edge.gateway.proxy.order import Order
 from sovren_edge.gateway.proxy.record import Record
+from sovren_edge.gateway.rules import Rules
 
 CALLER_LEFT = 499
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One request: what is known of it so far, and how it ended.
+    """One request: what it goes by, what is known of it so far, and how it ended.
 
     `begun_s` is when it was whole, by the monotonic clock; `status` and `reason` are what the caller was answered, and
     why if that was not upstream's answer.
@@ -33,6 +34,7 @@ class Call:
     service: str
     subscriber: str
     record: Record
+    rules: Rules
     body: bytes = field(default=b"", repr=False)
     credential: Credential | None = None
     renewed: bool = False

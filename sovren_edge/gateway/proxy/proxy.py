@@ -27,7 +27,6 @@ from sovren_edge.gateway.proxy.order import Order, read_aim, read_order, trial
 from sovren_edge.gateway.proxy.recording import Recording
 from sovren_edge.gateway.proxy.refusals import credential_missing, denied, not_granted
 from sovren_edge.gateway.proxy.sending import Sending
-from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.gateway.subscribers import Subscribers
 from sovren_edge.handler import Edge, RawQuery
 
@@ -37,7 +36,6 @@ class Proxy:
     """Sends requests; each of its parts owns one decision."""
 
     edge: Edge
-    settings: GatewaySettings
     subscribers: Subscribers
     credentials: Credentials
     idempotency: Idempotency
@@ -104,7 +102,7 @@ class Proxy:
         if isinstance(target, Denial):
             raise denied(target)
         self.recording.aimed(call, target)
-        would_deny = trial(target, call.service, self.settings)
+        would_deny = trial(target, call.service, call.rules.settings)
         if isinstance(would_deny, Denial):
             raise denied(would_deny)
         order = read_order(target, call.service, list(request.headers.items()), would_deny=would_deny)
@@ -115,7 +113,7 @@ class Proxy:
 
     async def _find_credential(self, call: Call, order: Order) -> None:
         call.credential = await self.credentials.find(Purpose(call.subscriber, order.service, order.target.host))
-        required = self.settings.services[order.service].credential == "required"
+        required = call.rules.settings.services[order.service].credential == "required"
         if call.credential is None and order.authorization is None and required:
             raise credential_missing(order.service, order.target.host)
 

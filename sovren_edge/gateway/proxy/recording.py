@@ -4,7 +4,7 @@ Must not know what decides about requests.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -19,7 +19,6 @@ from sovren_edge.gateway.ledger.ledger import Ledger
 from sovren_edge.gateway.ledger.rows import Decision, RequestRow, Row
 from sovren_edge.gateway.limit.limiter import Limiter, Quota
 from sovren_edge.gateway.money.budgets import Budgets
-from sovren_edge.gateway.money.prices import Prices
 from sovren_edge.gateway.proxy.answers import own_answer
 from sovren_edge.gateway.proxy.call import CALLER_LEFT, Call
 from sovren_edge.gateway.proxy.floods import Flood, Floods
@@ -28,6 +27,7 @@ from sovren_edge.gateway.proxy.record import Record
 from sovren_edge.gateway.proxy.refusals import refused_too_often
 from sovren_edge.gateway.proxy.request_ids import RANDOM_BYTES, make_request_id
 from sovren_edge.gateway.proxy.sending import Sending
+from sovren_edge.gateway.rules import Rulebook
 from sovren_edge.handler import Clock
 from sovren_edge.observe.tracing import current_trace_id, step
 
@@ -38,16 +38,15 @@ UNSETTLED_MOST, AT_ONCE = 20_000, 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """Records requests in the name of one process, `owner`; `services` are the names that may be told of."""
+    """Records requests in the name of one process, `owner`; services that are not configured are not told of."""
 
     owner: str
     clock_name: str
-    services: Mapping[str, object]
+    rulebook: Rulebook
     clock: Clock
     ledger: Ledger
     sending: Sending
     budgets: Budgets
-    prices: Prices
     refusals: Limiter
     counts: Counts
     log: FilteringBoundLogger
@@ -72,7 +71,7 @@ class Recording:
             clock=self.clock_name,
             trace_id=current_trace_id(),
         )
-        return Call(subscriber=subscriber, service=service, record=Record(row))
+        return Call(subscriber=subscriber, service=service, record=Record(row), rules=self.rulebook.present)
 
     def turn_away(self, service: str, refusal: EdgeError, subscriber: str = "", quota: Quota | None = None) -> Response:
         """Answer a request that is only counted: of nobody who is known, or of a flood."""
@@ -84,7 +83,7 @@ class Recording:
 
     def _known(self, service: str) -> str:
         """Return a service's name; one that is not configured is whatever a caller wrote."""
-        return service if service in self.services else ""
+        return service if service in self.rulebook.present.settings.services else ""
 
     def aimed(self, call: Call, target: Target) -> None:
         """Note where it would go."""
@@ -118,7 +117,7 @@ class Recording:
         if call.begun and not call.whole and not call.reason:
             call.status, call.reason = CALLER_LEFT, "caller_left"
         row = self._last_row(call)
-        cost = self.prices.cost_of(row)
+        cost = call.rules.prices.cost_of(row)
         self.budgets.settle(call.hold, cost)
         await self._write([row] if cost is None else [row, cost])
         await self.sending.tell_key(call)

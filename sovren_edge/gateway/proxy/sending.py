@@ -15,7 +15,7 @@ from aiohttp.web import Request, StreamResponse
 from sovren_edge.errors import EdgeError, Problem, Side
 from sovren_edge.gateway.credentials.credentials import Credentials
 from sovren_edge.gateway.credentials.store import Purpose
-from sovren_edge.gateway.egress.client import TOTAL_S, Answer, Egress
+from sovren_edge.gateway.egress.client import TOTAL_S, Answer
 from sovren_edge.gateway.egress.dial import Attempt
 from sovren_edge.gateway.egress.faults import EgressError
 from sovren_edge.gateway.egress.proxy_status import ProxyError
@@ -24,7 +24,6 @@ from sovren_edge.gateway.ledger.ledger import Ledger
 from sovren_edge.gateway.limit.grants import Grants
 from sovren_edge.gateway.limit.limiter import Granted
 from sovren_edge.gateway.money.budgets import Budgets
-from sovren_edge.gateway.money.prices import Prices
 from sovren_edge.gateway.proxy.answers import FailedError, forwarded_answer, problem_of
 from sovren_edge.gateway.proxy.call import Call
 from sovren_edge.gateway.proxy.order import Order
@@ -42,11 +41,9 @@ LEAST_S = 0.01
 class Sending:
     """Sends requests that nothing is to be said against."""
 
-    egress: Egress
     grants: Grants
     ledger: Ledger
     budgets: Budgets
-    prices: Prices
     credentials: Credentials
     idempotency: Idempotency
     clock: Clock
@@ -55,7 +52,7 @@ class Sending:
         """Return upstream's answer, passed on; raises EdgeError: of the limits, of the ledger, or of upstream."""
         call.begun_s = self.clock.monotonic()
         most = 1 + order.retries + (order.safe and call.credential is not None)
-        expected = self.prices.expected_microusd(order.service, order.method, order.target.path, most)
+        expected = call.rules.prices.expected_microusd(order.service, order.method, order.target.path, most)
         call.hold = await self.budgets.hold(call.subscriber, expected)
         refusal = await self._grant(call)
         if refusal is not None:
@@ -115,7 +112,7 @@ class Sending:
     async def _sent(self, call: Call, order: Order, attempt: Attempt) -> AsyncIterator[Answer]:
         with upstream_step(call, order) as span:
             fields = with_trace(call.fields(order), span)
-            async with self.egress.send(
+            async with call.rules.egress.send(
                 order.target, order.method, fields, call.body, attempt=attempt, total_s=self._left_s(call)
             ) as answer:
                 note_status(span, answer.status)
