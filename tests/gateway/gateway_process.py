@@ -1,8 +1,10 @@
 """A gateway in a process of its own, which a test may kill at any instant; many are started from one that is warm."""
 
 import asyncio
+import socket
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +19,7 @@ from aiohttp import web
 from sovren_edge.gateway.service import Gateway
 from sovren_edge.handler import Clock, Edge, Metrics
 from sovren_edge.handler.application import build_application
+from sovren_edge.process.channel import Channel
 from sovren_edge.store.database import open_database
 from tests.gateway.databases import SETTINGS
 from tests.gateway.gateway_stage import settings_from, verifier
@@ -28,12 +31,13 @@ START_S = 30.0
 
 @dataclass(frozen=True)
 class Life:
-    """What one process is told: settings as JSON, PostgreSQL, and where its state is."""
+    """What one process is told: settings as JSON, PostgreSQL, and where its state is; what it succeeds, if anything."""
 
     settings: bytes
     database_url: str
     state_dir: Path
     redis_url: str = ""
+    succeeds: socket.socket | None = None
 
 
 def run(life: Life, told: Connection) -> None:
@@ -50,9 +54,18 @@ async def _serve(life: Life, told: Connection) -> None:
             open_database=lambda: nullcontext(database), doors={}, tokens=verifier(),
         )  # fmt: skip
         gateway = Gateway(settings=settings_from(life.settings, life.redis_url), state_dir=life.state_dir)
-        async with gateway.open(edge) as routes:
+        async with gateway.run(edge) as running:
+            if life.succeeds is None:
+                running.begin()
+            else:
+                await running.succeed(partial(Channel, life.succeeds))
             app = build_application(
-                routes, title="", version="0", log=edge.log, observe=lambda *_: None, body_limit=Gateway.body_limit
+                running.routes,
+                title="",
+                version="0",
+                log=edge.log,
+                observe=lambda *_: None,
+                body_limit=Gateway.body_limit,
             )
             runner = web.AppRunner(
                 app, handler_cancellation=True, shutdown_timeout=1.0, auto_decompress=Gateway.decompress

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -18,11 +19,12 @@ from pydantic import SecretStr
 from structlog.testing import CapturingLogger
 
 from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier, make_token
-from sovren_edge.gateway.service import Gateway
+from sovren_edge.gateway.service import Gateway, RunningGateway
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Clock, Edge, Metrics
 from sovren_edge.handler.application import build_application
 from sovren_edge.observe.tracing import Tracer
+from sovren_edge.process.channel import Channel, channel_pair
 from sovren_edge.secret import SecretSource
 from sovren_edge.store.connection import Row
 from sovren_edge.store.database import Database, open_database
@@ -97,6 +99,9 @@ class Front:
     edge: Edge
     # What each request was counted as.
     statuses: list[int]
+    gateway: RunningGateway
+    settings: GatewaySettings
+    state_dir: Path
 
     @property
     def events(self) -> list[str]:
@@ -183,8 +188,6 @@ async def open_front(
     """Run a gateway, and wait until it is ready; `others` are settings of it."""
     pem = state_dir / "authority.pem"
     authority.cert_pem.write_to_path(str(pem))
-    log = CapturingLogger()
-    bound = structlog.wrap_logger(log, processors=[])
     async with (
         name_server() as names,
         serving(Upstream(), authority.issue_cert(HOST, OTHER)) as upstream,
@@ -192,43 +195,88 @@ async def open_front(
         aiohttp.ClientSession() as http,
     ):
         names.records = {(HOST, "A"): ["127.0.0.1"], (OTHER, "A"): ["127.0.0.1"], ("example.org", "A"): ["127.0.0.1"]}
-        statuses: list[int] = []
-        edge = Edge(
-            name="api-gateway",
-            log=bound,
-            clock=Clock(),
-            http=http,
-            metrics=Metrics(),
-            open_database=lambda: nullcontext(database),
-            doors={},
-            tokens=verifier(),
-        )
         settings = settings_from(settings_json(upstream, names, pem, **others), redis_url)
-        gateway = Gateway(settings=settings, state_dir=state_dir)
-        async with gateway.open(edge) as routes:
-            app = build_application(
-                routes,
-                title="api-gateway",
-                version="0",
-                log=bound,
-                observe=lambda _request, _route, status, _seconds: statuses.append(status),
-                moved=Gateway.moved,
-                body_limit=Gateway.body_limit,
-                tracer=tracer,
+        world = World(http, upstream, names, database, state_dir)
+        async with _standing(world, settings, tracer) as front:
+            front.gateway.begin()
+            if await_ready:
+                await eventually(front.ready)
+                while not await database.fetchval("SELECT true FROM subscribers"):  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(POLL_S)
+            yield front
+
+
+@asynccontextmanager
+async def open_next(front: Front, settings: GatewaySettings | None = None) -> AsyncIterator[Front]:
+    """Run another gateway of the same name in the same world; it is yet to begin, or to succeed."""
+    world = World(front.http, front.upstream, front.names, front.database, front.state_dir)
+    async with _standing(world, settings or front.settings, None) as other:
+        yield other
+
+
+async def hand_over(old: Front, new: Front) -> None:
+    """Have one gateway succeed another over a real channel."""
+    ours, theirs = channel_pair()
+    await asyncio.gather(
+        new.gateway.succeed(partial(Channel, ours)),
+        old.gateway.retire(partial(Channel, theirs)),
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """What gateways stand between."""
+
+    http: aiohttp.ClientSession
+    upstream: Upstream
+    names: Names
+    database: Database
+    state_dir: Path
+
+
+@asynccontextmanager
+async def _standing(world: World, settings: GatewaySettings, tracer: Tracer | None) -> AsyncIterator[Front]:
+    log = CapturingLogger()
+    bound = structlog.wrap_logger(log, processors=[])
+    statuses: list[int] = []
+    edge = Edge(
+        name="api-gateway",
+        log=bound,
+        clock=Clock(),
+        http=world.http,
+        metrics=Metrics(),
+        open_database=lambda: nullcontext(world.database),
+        doors={},
+        tokens=verifier(),
+    )
+    async with Gateway(settings=settings, state_dir=world.state_dir).run(edge) as running:
+        app = build_application(
+            running.routes,
+            title="api-gateway",
+            version="0",
+            log=bound,
+            observe=lambda _request, _route, status, _seconds: statuses.append(status),
+            moved=Gateway.moved,
+            body_limit=Gateway.body_limit,
+            tracer=tracer,
+        )
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, auto_decompress=Gateway.decompress)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            yield Front(
+                base=f"http://127.0.0.1:{runner.addresses[0][1]}",
+                http=world.http,
+                upstream=world.upstream,
+                names=world.names,
+                database=world.database,
+                log=log,
+                edge=edge,
+                statuses=statuses,
+                gateway=running,
+                settings=settings,
+                state_dir=world.state_dir,
             )
-            runner = web.AppRunner(
-                app, handler_cancellation=True, shutdown_timeout=1.0, auto_decompress=Gateway.decompress
-            )
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            try:
-                port = runner.addresses[0][1]
-                front = Front(f"http://127.0.0.1:{port}", http, upstream, names, database, log, edge, statuses)
-                if await_ready:
-                    await eventually(front.ready)
-                    while not await database.fetchval("SELECT true FROM subscribers"):  # noqa: ASYNC110 - no event
-                        await asyncio.sleep(POLL_S)
-                yield front
-            finally:
-                await runner.cleanup()
+        finally:
+            await runner.cleanup()

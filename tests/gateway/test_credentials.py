@@ -104,7 +104,7 @@ async def process(
     database: Database, stage: Stage, clock: Clock, store: CredentialStore = STORE
 ) -> AsyncIterator[Credentials]:
     """Open what one process of the gateway has."""
-    refresher = Refresher(database, store, stage.egress, clock.unix, structlog.get_logger())
+    refresher = Refresher(database, store, lambda: stage.egress, clock.unix, structlog.get_logger())
     async with asyncio.TaskGroup() as tasks:
         yield Credentials(database, store, refresher, tasks.create_task, now=clock.unix, now_s=clock.now_s)
 
@@ -429,7 +429,7 @@ async def test_a_process_that_dies_while_it_refreshes_holds_up_nobody(
         tasks.append(asyncio.create_task(job))  # type: ignore[arg-type]
         return tasks[-1]
 
-    refresher = Refresher(database, STORE, stage.egress, clock.unix, structlog.get_logger())
+    refresher = Refresher(database, STORE, lambda: stage.egress, clock.unix, structlog.get_logger())
     dying = Credentials(database, STORE, refresher, spawn, now=clock.unix, now_s=clock.now_s)
     async with process(database, stage, clock) as ours:
         theirs = asyncio.create_task(value(dying))

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from limits import RateLimitItemPerHour
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from sovren_edge.gateway.handing import Page
+from sovren_edge.gateway.limit import limiter as limiters
 from sovren_edge.gateway.limit.limiter import (
     MOST_INFLIGHT,
     Crowded,
@@ -109,6 +112,55 @@ def test_a_limit_may_change_while_it_is_used() -> None:
     assert use(limiter, START_US + 2) == Exceeded(Quota(2, 3, START_US + 1 + HOUR_US, START_US + 1 + HOUR_US))
     del limits["ann"]
     assert limiter.look("ann", START_US + 2).limit == 1
+
+
+def test_everybodys_limit_may_change_too() -> None:
+    """In force with the next request, for all who have none of their own."""
+    limit = 1
+    limiter = Limiter(lambda: limit, HOUR_US, {"bob": 2})
+    limiter.finish_seeding()
+    use(limiter, START_US)
+    assert isinstance(use(limiter, START_US), Exceeded)
+    limit = 3
+    assert limiter.look("ann", START_US).remaining == 2
+    assert limiter.look("bob", START_US).limit == 2
+
+
+def test_a_log_is_handed_over_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and whatever is in flight; what has left the window is not told."""
+    monkeypatch.setattr(limiters, "PAGE_ROWS", 3)
+    monkeypatch.setattr(limiters, "PAGE_BYTES", 120)
+    limiter = make_limiter()
+    use(limiter, START_US, subscriber="old")
+    for number in range(10):
+        use(limiter, START_US + HOUR_US, number % 7 + 1, subscriber=f"name-{number}")
+        limiter.grant(f"name-{number}", "open", START_US + HOUR_US)
+    pages = [*limiter.pages()]
+    assert max(len(page.given.get("subscribers", ())) for page in pages) == 3
+    assert all(len(page.given.get("inflight", ())) <= 3 for page in pages)
+    successor = Limiter(lambda: 100, HOUR_US)
+    for page in pages:
+        successor.take(page)
+    assert (len(successor), successor.entries) == (10, sum(number % 7 + 2 for number in range(10)))
+    assert successor.inflight == limiter.inflight == 10
+    successor.finish_seeding()
+    with pytest.raises(RuntimeError, match="cannot be told"):
+        successor.take(pages[0])
+
+
+def test_what_was_told_can_be_forgotten() -> None:
+    """Before it grants: a log that is not whole is worth nothing."""
+    limiter, other = make_limiter(), Limiter(lambda: 1, HOUR_US)
+    use(limiter, START_US, 5)
+    limiter.grant("ann", "open", START_US)
+    for page in limiter.pages():
+        other.take(page)
+    assert (other.entries, other.inflight) == (6, 1)
+    other.forget()
+    assert (len(other), other.entries, other.inflight) == (0, 0, 0)
+    other.sweep(START_US, 10)
+    other.seed("ann", "a", START_US, START_US)
+    assert other.look("ann", START_US).used == 1
 
 
 @pytest.mark.parametrize(("limit", "window_us", "limits"), [(0, 1, {}), (1, 0, {}), (1, 1, {"ann": 0})])
@@ -496,6 +548,19 @@ class LimiterMachine(RuleBasedStateMachine):
         self.sweep(1)
         self.limiter.finish_seeding()
         self.open.clear()
+
+    @rule(data=st.data())
+    def hand_over(self, data: st.DataObject) -> None:
+        """Go on with a limiter of another process that takes what this one knows, which is swept meanwhile."""
+        successor = Limiter(lambda: LIMIT, WINDOW_US, LIMITS)
+        self.sweep(0)
+        for page in self.limiter.pages():
+            successor.take(Page(orjson.loads(orjson.dumps(page.given)), page.blob))
+            self.sweep(data.draw(st.integers(0, 1)))
+        assert sorted(successor.flights()) == sorted(self.limiter.flights()) == sorted(self.open)
+        assert successor.inflight == len(self.open)
+        successor.finish_seeding()
+        self.limiter = successor
 
     # --- the model
 

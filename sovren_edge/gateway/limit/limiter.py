@@ -74,7 +74,7 @@ Decision = Granted | Exceeded | Crowded | NotSeeded
 
 
 class Limiter:
-    """Grants `limit()` requests at most in any window, and ten in flight, to each subscriber; `limits` names exceptions.
+    """Grants at most `limit()` requests in any window, and ten in flight, to each subscriber; `limits` has exceptions.
 
     Both may change meanwhile, to numbers of at least 1, and `limits` is not copied; a lower one takes back no grant.
     A grant in flight is ended by `refund` or `settle`, once; until then its id holds one of the ten. The owner calls

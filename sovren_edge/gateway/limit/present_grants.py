@@ -15,9 +15,8 @@ PATIENCE_S = 10.0
 class PresentGrants:
     """Grants of whoever grants at present; nobody does before the first `turn_to`. `own` tells the time all along."""
 
-    def __init__(self, own: Grants, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, own: Grants) -> None:
         self._own = own
-        self._patience_s = patience_s
         self._present: Grants | None = None
         self._turned = asyncio.Event()
 
@@ -76,7 +75,7 @@ class PresentGrants:
         """Return whose turn it is, None if it is nobody's for too long."""
         if self._present is None:
             try:
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(PATIENCE_S):
                     await self._turned.wait()
             except TimeoutError:
                 return None
