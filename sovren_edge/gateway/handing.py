@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 # What one page holds at most, about: more would hold up a loop for too long.
-PAGE_BYTES, PAGE_ROWS = 1 << 20, 1000
+PAGE_BYTES, PAGE_ROWS = 1 << 18, 1000
 
 
 @dataclass(frozen=True, slots=True)
