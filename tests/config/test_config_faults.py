@@ -152,6 +152,16 @@ def test_two_gateways_share_one_limit(judge: Judge) -> None:
     assert [_line(fault) for fault in faults.values()] == [f"{told}listeners.two shares one limit with listeners.one"]
 
 
+def test_processes_of_the_gateway_share_one_limit(judge: Judge, load: Load) -> None:
+    """In Redis, as two gateways do; with --local there is one, since there is no Redis."""
+    one = TWO_GATEWAYS.partition("[listeners.two]")[0]
+    secrets = {"DATABASE": "postgresql://localhost/x", "KEY": "x" * 32}
+    faults = judge(one + "[gateway]\nprocesses = 2\n", environ=secrets)
+    told = "gateway.redis: nothing | a secret, as in env:NAME or file:PATH | "
+    assert [_line(fault) for fault in faults.values()] == [f"{told}the 2 gateway.processes share one limit"]
+    assert load(one + "[gateway]\nprocesses = 2\n", local=True).gateway.processes == 1
+
+
 def _line(fault: Fault) -> str:
     return f"{fault.path}: {fault.found} | {fault.expected} | {fault.hint}".rstrip()
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,3 +166,33 @@ def test_a_budget_is_told_in_parts_of_its_soft_amount() -> None:
     assert span_of(BudgetSettings(hard_microusd=7).period, NOON) == Span(
         datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
     )
+
+
+def test_another_budget_takes_over_what_was_spent() -> None:
+    """In the same period; what was spent in one of another length has to be read first."""
+    account = make_account(hard=100)
+    account.read(account.span, 60, ())
+    account.spend(make_cost(10, created_at=NOON - DAY))
+    account.spend(make_cost(5))
+    account.go_by(BudgetSettings(hard_microusd=80), NOON)
+    assert (account.spent_microusd, account.known) == (75, True)
+    assert account.refused_for_s(6, NOON) is not None
+    account.go_by(BudgetSettings(period="day", hard_microusd=80), NOON)
+    assert (account.spent_microusd, account.known) == (5, False)
+    assert account.span == span_of("day", NOON)
+
+
+def test_another_process_learns_what_was_spent() -> None:
+    """As JSON, with the costs that the database may lack; of another period, nothing is learnt."""
+    told, cost = make_account(), make_cost(7)
+    told.read(told.span, 60, ())
+    told.spend(cost)
+    written = orjson.loads(orjson.dumps(told.tell()))
+    account = Account(BudgetSettings(hard_microusd=100), NOON)
+    account.learn(written)
+    assert (account.spent_microusd, account.known, account.unread()) == (67, True, [cost.request_id])
+    account.read(account.span, 67, [cost.request_id])
+    assert account.spent_microusd == 67
+    later = Account(BudgetSettings(hard_microusd=100), NOON + 2 * MONTH)
+    later.learn(written)
+    assert (later.spent_microusd, later.known) == (0, False)

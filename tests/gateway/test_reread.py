@@ -144,3 +144,19 @@ async def test_a_job_that_was_ended_ends_its_callers(source: Source) -> None:
     assert joining.cancelled()
     source.open.set()
     assert await jobs.join("a", lambda: source.read("a")) == 1
+
+
+async def test_what_another_process_knew_serves_while_nothing_can_be_read(
+    values: Reread[str, int], source: Source
+) -> None:
+    """It is read again when it is asked for, and never takes the place of what was read here."""
+    values.put("a", 1)
+    values.give("a", 10)
+    values.give("b", 20)
+    assert values.items() == [("a", 1), ("b", 20)]
+    source.error = away()
+    assert [await values.get(key) for key in "ab"] == [1, 20]
+    assert source.reads == ["b"]
+    source.error = None
+    source.now_s += FRESH_S
+    assert await values.get("b") == 2

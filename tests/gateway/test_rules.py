@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from sovren_edge.gateway.settings import GatewaySettings, replaces
 from tests.gateway.gateway_stage import KEYS, SERVICES, Front, Told, open_front, settings_from
-from tests.gateway.requests import until
+from tests.gateway.reserving import until
 from tests.gateway.tls_upstream import OTHER, Call, answer_ok
 
 TWO = "two:" + "B" * 43 + "="

@@ -34,7 +34,7 @@ from sovren_edge.store.migrations import migrate
 from tests.gateway.databases import SETTINGS
 from tests.gateway.gateway_process import GatewayProcess, Life
 from tests.gateway.gateway_stage import Front, hand_over, open_front, open_next, settings_json
-from tests.gateway.requests import reserved
+from tests.gateway.reserving import reserved
 from tests.gateway.tls_upstream import HOST, OTHER, Call, answer_ok
 from tests.gateway.valkey import Valkey
 

@@ -141,13 +141,13 @@ class Answering:
 
     async def settle(self, told: Told) -> None:
         """End a request whose grant stays charged."""
-        self._open.discard(_key(told))
         await self._grants.settle(*_key(told))
+        self._open.discard(_key(told))
 
     async def refund(self, told: Told) -> None:
         """Give a grant back."""
-        self._open.discard(_key(told))
         await self._grants.refund(*_key(told))
+        self._open.discard(_key(told))
 
     async def look(self, told: Told) -> list[int]:
         """Tell what a subscriber has used."""
