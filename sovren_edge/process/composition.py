@@ -18,6 +18,7 @@ from pools.pool import Pool
 from pools.probe import open_client
 from sovren_edge.auth.callers import Callers
 from sovren_edge.config.model import Config
+from sovren_edge.gateway.service import RunningGateway
 from sovren_edge.limits import Descriptors, most_callers
 from sovren_edge.observe.log import LogWriter, Timestamps
 from sovren_edge.observe.tracing import open_tracer
@@ -66,6 +67,8 @@ class Worker:
         self.shared.services.doors.clear()
         self.shared.services.doors.update(part.doors)
         self.shared.served.take(part.plan.pools)
+        if self.gateway is not None:
+            await self.gateway.reload(part.config.gateway)
         closing = [await self.openings.open(listener, sockets[listener.name]) for listener in opening]
         closing += [self.openings.named(name) for name in before.keys() - wanted.keys()]
         for name, listening in sockets.items():
@@ -108,6 +111,11 @@ class Worker:
         """Requests that are being served."""
         inside = sum(opened.inside.count for opened in self.doors)
         return sum(downstream.busy for downstream in self.relay.downstreams) + inside
+
+    @property
+    def gateway(self) -> RunningGateway | None:
+        """The gateway, where this worker serves it."""
+        return next((opened.gateway for opened in self.doors if opened.gateway is not None), None)
 
     @property
     def doors(self) -> Iterable[Opened]:

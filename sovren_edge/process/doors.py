@@ -7,7 +7,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from sovren_edge.auth.networks import Networks
 from sovren_edge.config.model import Config
 from sovren_edge.config.resolved import PlannedListener
 from sovren_edge.errors import StartupError
-from sovren_edge.gateway.service import Gateway
+from sovren_edge.gateway.service import Gateway, RunningGateway
 from sovren_edge.handler import Edge, Handler, Routes
 from sovren_edge.handler.application import build_application
 from sovren_edge.handler.guard import Observe, request_id
@@ -82,13 +82,14 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """One open door and what it shows; `door` is the relay's, `inside` who an application answers."""
+    """One open door and what it shows; `door` or `gateway` is behind it, `inside` who is being answered."""
 
     acceptor: Acceptor
     stats: ListenerStats
     pages: OwnPages
     sources: tuple[Source, ...]
     door: Door | None = None
+    gateway: RunningGateway | None = None
     inside: Open = field(default_factory=Open)
 
 
@@ -259,7 +260,7 @@ async def _open_handler(
     )
     own = Source(ListenerCollector(stats, lambda: pages.ready))
     series = Source(metrics.registry, {"listener": listener.name})
-    async with _opened(listener, handler, edge) as routes:
+    async with _opened(listener, handler, edge) as (routes, gateway):
         app = build_application(
             routes,
             title=listener.service or listener.name,
@@ -280,7 +281,7 @@ async def _open_handler(
             sources=(own, series),
             decompress=type(handler).decompress,
         ) as opened:
-            yield opened
+            yield replace(opened, gateway=gateway)
 
 
 @asynccontextmanager
@@ -305,16 +306,21 @@ async def _serving(
 
 
 @asynccontextmanager
-async def _opened(listener: PlannedListener, handler: Handler, edge: Edge) -> AsyncIterator[Routes]:
+async def _opened(
+    listener: PlannedListener, handler: Handler, edge: Edge
+) -> AsyncIterator[tuple[Routes, RunningGateway | None]]:
+    gateway: RunningGateway | None = None
     async with AsyncExitStack() as stack:
         try:
-            routes = await stack.enter_async_context(handler.open(edge))
+            if isinstance(handler, Gateway):
+                gateway = await stack.enter_async_context(handler.run(edge))
+            routes = await stack.enter_async_context(handler.open(edge)) if gateway is None else gateway.routes
         except StartupError:
             raise
         except Exception as error:
             fault = f"{type(error).__name__}: {error}"
             raise StartupError(f"the handler of the listener {listener.name} did not start: {fault}") from error
-        yield routes
+        yield routes, gateway
 
 
 def _observer(listener: str, stats: ListenerStats, shared: Shared) -> Observe:

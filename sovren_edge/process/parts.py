@@ -12,7 +12,7 @@ from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.model import Config, WorkerSettings
 from sovren_edge.config.plan import Plan
 from sovren_edge.config.resolved import PlannedListener, ResolvedPool
-from sovren_edge.gateway.settings import GatewaySettings
+from sovren_edge.gateway.settings import GatewaySettings, replaces
 from sovren_edge.observe.settings import TracingSettings
 from sovren_edge.store.settings import DatabaseSettings
 
@@ -64,12 +64,14 @@ POOL_IN_PLACE = frozenset({
 
 def can_become(old: Part, new: Part) -> bool:
     """Whether a running worker can serve another part in the place of its own; otherwise another process has to."""
-    handlers = {"handlers": old.config.handlers}
+    in_place: dict[str, object] = {"handlers": old.config.handlers}
+    if not replaces(old.config.gateway, new.config.gateway):
+        in_place["gateway"] = old.config.gateway
     like_old = replace(
         new,
         # What the gateway keeps belongs to its process.
         plan=new.plan if new.role is Role.GATEWAY else replace(old.plan, local=new.plan.local, node=new.plan.node),
-        config=new.config.model_copy(update=handlers),
+        config=new.config.model_copy(update=in_place),
         doors=old.doors,
         drain_s=old.drain_s,
     )

@@ -25,7 +25,7 @@ from sovren_edge.process.channel import Channel, Message, Method, Reply, take_so
 from sovren_edge.process.composition import Worker, open_worker
 from sovren_edge.process.parts import Part, Role
 from sovren_edge.process.pool_commands import Change, PoolCommands
-from sovren_edge.process.succession import SlotsShared
+from sovren_edge.process.succession import SharedLimit, SharedSlots, Succession
 from sovren_edge.relay.metrics import PoolsCollector
 
 FIRST_READY_S = 60.0
@@ -86,7 +86,7 @@ class _Serving:
         self._watch = watch
         self._worker = worker
         self._stack = stack
-        self._succession = SlotsShared(worker) if means.part.role is Role.BALANCE else None
+        self._succession = self._find_succession()
         self._commands = PoolCommands(worker)
         self._commands.obey(means.given.get("by_hand", {}))
 
@@ -103,6 +103,7 @@ class _Serving:
             "beat": lambda _message: self._beat(),
             "families": lambda _message: self._families(),
             "ports": lambda _message: self._ports(),
+            "gateway": lambda _message: None if self._worker.gateway is None else self._worker.gateway.look(),
             "pools": lambda _message: commands.describe(),
             "change_endpoint": lambda message: commands.change(
                 message.given["endpoint"], Change(**message.given["change"])
@@ -111,12 +112,22 @@ class _Serving:
             "forget_kept": lambda _message: commands.forget_kept(),
         }
 
+    def _find_succession(self) -> Succession | None:
+        """Return what this worker shares with the one before it, and with the one that follows."""
+        if self._means.part.role is Role.BALANCE:
+            return SharedSlots(self._worker)
+        gateway = self._worker.gateway
+        return None if gateway is None else SharedLimit(gateway)
+
     async def _let_in(self, message: Message) -> None:
-        for end in map(take_socket, message.descriptors):
-            if self._succession is None:
+        ends = [take_socket(descriptor) for descriptor in message.descriptors]
+        if self._succession is None:
+            for end in ends:
                 end.close()
-            else:
-                await self._succession.follow(end)
+        elif ends:
+            await self._succession.follow(ends[0])
+        else:
+            self._succession.begin()
         self._worker.let_in()
         part, log = self._means.part, self._means.log
         if part.role is Role.OPERATE:
