@@ -129,10 +129,15 @@ async def send(
 
 
 def spoken(number: int) -> Mapping[str, object]:
-    """Return a request for speech; no text comes twice."""
+    """Return a request for speech."""
+    return spoken_at(SPEECH, number)
+
+
+def spoken_at(port: int, number: int) -> Mapping[str, object]:
+    """Return a request for speech on a port; no text comes twice."""
     text = f"Sentence number {number} of those that are spoken while the program is being changed. " * (1 + number % 4)
     body = orjson.dumps({"model": "tts-1", "input": text, "voice": "heart", "response_format": "wav"})
-    return {"url": f"http://127.0.0.1:{SPEECH}/v1/audio/speech", "data": body}
+    return {"url": f"http://127.0.0.1:{port}/v1/audio/speech", "data": body}
 
 
 def proxied(tokens: Sequence[str]) -> Callable[[int], Mapping[str, object]]:

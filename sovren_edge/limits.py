@@ -13,6 +13,7 @@ from sovren_edge.observe.stats import ListenerStats
 
 # Descriptors beside those of callers and endpoints: listeners, the log, the database, probes.
 RESERVED = 128
+FEWEST_CALLERS = 16
 
 REASON = "too_many_connections"
 FULL = Problem(503, REASON, "This port has as many connections as it may have.", retry_after_s=1)
@@ -59,6 +60,11 @@ class Descriptors:
 def most_callers(descriptors: int, kept: int) -> int:
     """Return how many callers this many descriptors allow, where `kept` may belong to idle connections to endpoints."""
     return max((descriptors - RESERVED - kept) // 2, descriptors // 4, 1)
+
+
+def fewest_descriptors(listeners: int, endpoints: int) -> int:
+    """Return with how few descriptors a process can serve at all: some callers, and a connection to each endpoint."""
+    return RESERVED + listeners + endpoints + 2 * FEWEST_CALLERS
 
 
 class Limits:

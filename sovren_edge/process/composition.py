@@ -176,7 +176,10 @@ async def open_worker(
 def _descriptors(config: Config, pools: Mapping[str, Pool], log: FilteringBoundLogger) -> Descriptors:
     """Share the process's descriptors out among callers and endpoints."""
     kept = config.relay.idle_connections_per_endpoint * sum(len(pool.endpoints) for pool in pools.values())
-    most = most_callers(resource.getrlimit(resource.RLIMIT_NOFILE)[0], kept)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = most_callers(allowed, kept)
+    if most < config.edge.connections:
+        log.warning("descriptors_limit_callers", descriptors=allowed, callers=most, connections=config.edge.connections)
     return Descriptors(most, lambda event: log.warning(event, connections=most))
 
 

@@ -18,6 +18,7 @@ from socket import socket
 from structlog.typing import FilteringBoundLogger
 
 from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.limits import fewest_descriptors
 from sovren_edge.observe.lag import open_loop_watch
 from sovren_edge.observe.log import LogWriter, open_log
 from sovren_edge.observe.registry import Source
@@ -51,6 +52,7 @@ def run(launch: Launch) -> int:
     loaded = launch.load()
     load_certificates(loaded.plan.listeners)
     _raise_descriptor_limit()
+    _check_descriptors(loaded)
     with open_log(loaded.config.log) as (log, writer):
         asyncio.run(_serve(launch, loaded, log, writer))
     return 0
@@ -60,6 +62,18 @@ def _raise_descriptor_limit() -> None:
     """Take as many descriptors as the system lets this process have: every caller and every endpoint needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _check_descriptors(loaded: Loaded) -> None:
+    """Raise StartupError if the system lets a process have fewer than what is configured takes."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    plan = loaded.plan
+    needed = fewest_descriptors(len(plan.listeners), sum(len(pool.endpoints) for pool in plan.pools.values()))
+    if allowed < needed:
+        raise StartupError(
+            f"the system lets a process have {allowed} descriptors, and {len(plan.listeners)} listeners with their"
+            f" endpoints take {needed} or more: raise LimitNOFILE= of the unit, or ulimit -Hn"
+        )
 
 
 async def _serve(launch: Launch, loaded: Loaded, log: FilteringBoundLogger, writer: LogWriter) -> None:

@@ -97,6 +97,17 @@ def get(program: Program, port: int, path: str = "/", tls: ssl.SSLContext | None
         connection.close()
 
 
+def test_too_few_descriptors_for_what_is_configured_are_a_fault(tmp_path: Path, model: int) -> None:
+    """Nothing has been started then."""
+    Authority.make(tmp_path)
+    (tmp_path / "config.toml").write_text(CONFIG.format(port=model), encoding="utf-8")
+    few = ("prlimit", "--nofile=100:100")
+    with serve(tmp_path / "state", "--config", str(tmp_path / "config.toml"), prefix=few, may_fail=True) as program:
+        assert program.process.wait(30) == 1
+    assert "lets a process have 100 descriptors" in program.text
+    assert "LimitNOFILE=" in program.text
+
+
 def test_a_port_speaks_tls_and_its_certificate_is_renewed(tmp_path: Path, model: int) -> None:
     """The endpoint learns of it, `verify` too; a bad pair is an error in the log, a good one is taken."""
     with edge(tmp_path, model) as program:
