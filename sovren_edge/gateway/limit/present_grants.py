@@ -4,7 +4,9 @@ While nobody grants, calls wait, and are refused only after a while. Must not kn
 """
 
 import asyncio
+from contextlib import suppress
 
+from sovren_edge.errors import EdgeError
 from sovren_edge.gateway.limit.grants import Grants, unavailable
 from sovren_edge.gateway.limit.limiter import Decision, Granted, Quota
 from sovren_edge.gateway.limit.notes import Refused
@@ -37,25 +39,25 @@ class PresentGrants:
 
     async def grant(self, subscriber: str, grant_id: str) -> Decision:
         """Decide whether to send; the same id again is the same grant. Raises EdgeError 503 if nobody can tell."""
-        return await (await self._await_turn()).grant(subscriber, grant_id)
+        return await (await self._turn()).grant(subscriber, grant_id)
 
     async def confirm(self, subscriber: str, grant_id: str, granted: Granted) -> Decision:
         """Return the grant as it stands right before dialling; raises EdgeError 503 if nobody can tell."""
-        return await (await self._await_turn()).confirm(subscriber, grant_id, granted)
+        return await (await self._turn()).confirm(subscriber, grant_id, granted)
 
     async def settle(self, subscriber: str, grant_id: str) -> None:
         """Note that a request has ended, whose grant stays charged; never fails."""
-        if (grants := await self._turn()) is not None:
-            await grants.settle(subscriber, grant_id)
+        with suppress(EdgeError):
+            await (await self._turn()).settle(subscriber, grant_id)
 
     async def refund(self, subscriber: str, grant_id: str) -> None:
         """Undo the grant of a request in flight that sent nothing; never fails. While nobody grants it may be lost."""
-        if (grants := await self._turn()) is not None:
-            await grants.refund(subscriber, grant_id)
+        with suppress(EdgeError):
+            await (await self._turn()).refund(subscriber, grant_id)
 
     async def look(self, subscriber: str) -> Quota:
         """Return what a subscriber has used, and use nothing; raises EdgeError 503 if nobody can tell."""
-        return await (await self._await_turn()).look(subscriber)
+        return await (await self._turn()).look(subscriber)
 
     def noted(self, subscriber: str) -> Refused | None:
         """Return a refusal of the last second."""
@@ -65,18 +67,12 @@ class PresentGrants:
         """Return the present, in microseconds."""
         return self._own.now_us()
 
-    async def _await_turn(self) -> Grants:
-        grants = await self._turn()
-        if grants is None:
-            raise unavailable()
-        return grants
-
-    async def _turn(self) -> Grants | None:
-        """Return whose turn it is, None if it is nobody's for too long."""
-        if self._present is None:
+    async def _turn(self) -> Grants:
+        """Return whose turn it is; raises EdgeError 503 if it is nobody's for too long."""
+        while self._present is None:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await self._turned.wait()
             except TimeoutError:
-                return None
+                raise unavailable() from None
         return self._present
