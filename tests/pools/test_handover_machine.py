@@ -236,6 +236,18 @@ class HandoverMachine(RuleBasedStateMachine):
         # Whatever the old one tells goes nowhere.
         self.to_new, self.to_old = deque(), deque()
 
+    @precondition(lambda self: self.known)
+    @rule()
+    def outlive(self) -> None:
+        """Have the old one die, whatever it was doing; the new one is the old one of the next."""
+        assert self.new is not None
+        assert self.lender is not None
+        self.new.act(self.lender.end(self.now))
+        self.old = self.new
+        assert not any(one.inflight - self.old.own(one) for one in self.old.pool.endpoints)
+        assert self.old.pool.waiting == len(self.old.waiters)
+        self.die()
+
     # --- what always holds
 
     def told(self, link: deque[bytes], wanted: str) -> Counter[str]:
@@ -247,7 +259,8 @@ class HandoverMachine(RuleBasedStateMachine):
     def no_slot_is_in_two_hands(self) -> None:
         """Every slot that the old one may use is counted by the new one, and slots are hard over both."""
         for endpoint in self.old.pool.endpoints:
-            assert endpoint.inflight == self.old.own(endpoint) <= endpoint.limit
+            assert endpoint.inflight == self.old.own(endpoint)
+            assert endpoint.allotted is None or endpoint.inflight <= endpoint.limit
         if self.new is None or not self.known:
             return
         returned, lent = self.told(self.to_new, "returned"), self.told(self.to_old, "lent")
@@ -320,6 +333,6 @@ class SpeechMachine(HandoverMachine):
 
 
 TestHandover = HandoverMachine.TestCase
-TestHandover.settings = settings(max_examples=10, stateful_step_count=40, deadline=None)
+TestHandover.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSpeech = SpeechMachine.TestCase
-TestSpeech.settings = settings(max_examples=10, stateful_step_count=40, deadline=None)
+TestSpeech.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
