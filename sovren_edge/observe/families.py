@@ -12,6 +12,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from sovren_edge.observe.registry import decimal
 from sovren_edge.observe.stats import Histogram, ListenerStats, PoolStats
 
+DAY_S = 86_400
+
 
 class EndpointState(NamedTuple):
     """One endpoint's gauges."""
@@ -64,7 +66,9 @@ def listener_families(stats: ListenerStats, *, ready: bool) -> Iterator[Metric]:
     ])  # fmt: skip
     if stats.certificate is not None:
         days, failures = stats.certificate()
-        yield gauge("edge_certificate_days_left", "Until the certificate expires.", ("listener",), [(at, days)])
+        yield gauge(
+            "edge_certificate_left_seconds", "Until the certificate expires.", ("listener",), [(at, days * DAY_S)]
+        )
         yield counter(
             "edge_certificate_reload_failures",
             "New certificates that could not serve.",

@@ -126,7 +126,7 @@ def test_a_port_speaks_tls_and_its_certificate_is_renewed(tmp_path: Path, model:
         until(lambda: program.said("certificate_reloaded"))
         assert get(program, 8201, tls=authority.client()) == (200, b"https")
         page = get(program, 8201, "/metrics", tls=authority.client())[1].decode()
-        assert 'edge_certificate_days_left{listener="secure"} 29.9' in page
+        assert 'edge_certificate_left_seconds{listener="secure"} 259' in page
         assert 'edge_certificate_reload_failures_total{listener="secure"} 1' in page
 
 
