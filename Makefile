@@ -63,6 +63,7 @@ bench-gateway: $(VENV)/.dev
 	$(BIN)/python bench/gateway.py
 	$(BIN)/python bench/limiter.py
 	$(BIN)/python bench/shared_limiter.py
+	$(BIN)/python bench/handover.py
 
 # run.txt: what `make run` needs; edge.txt: what a node needs; dev.txt: what the tests need.
 COMPILE := $(BIN)/pip-compile -q --generate-hashes --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options

@@ -120,10 +120,10 @@ async def measure(stretches: int, seconds: float) -> tuple[list[float], list[flo
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
         for _ in range(stretches):
-            for times, blocking in ((without, False), (blocked, True)):
+            for found, blocking in ((without, False), (blocked, True)):
                 async with asyncio.TaskGroup() as group:
                     task = group.create_task(block(session, group)) if blocking else None
-                    times += await speak(session, seconds, number)
+                    found.extend(await speak(session, seconds, number))
                     number += int(seconds * SPEECH_RATE)
                     if task is not None:
                         task.cancel()
