@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup run test check bench bench-relay bench-speech bench-gateway lock clean
+.PHONY: help setup run test check bench bench-relay bench-speech bench-gateway bench-changes soak lock clean
 
 help:
 	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
@@ -46,7 +46,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-relay bench-speech bench-gateway
+bench: bench-relay bench-speech bench-gateway bench-changes
 
 bench-relay: $(VENV)/.dev
 	$(BIN)/python bench/relay.py $(ARGS)
@@ -58,6 +58,14 @@ bench-speech: $(VENV)/.dev
 	$(BIN)/python bench/speech.py --crowded --load 0.33 $(ARGS)
 	$(BIN)/python bench/speech.py --whole --parts --load 0.75 $(ARGS)
 	$(BIN)/python bench/cases.py $(ARGS)
+
+# The program changed, blocked and killed under load.
+bench-changes: $(VENV)/.dev
+	$(BIN)/python bench/changes.py
+	$(BIN)/python bench/blocking.py
+
+soak: $(VENV)/.dev
+	$(BIN)/python bench/soak.py $(ARGS)
 
 bench-gateway: $(VENV)/.dev
 	$(BIN)/python bench/gateway.py

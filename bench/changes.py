@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -172,13 +172,21 @@ class Program:
         """Send a signal to the supervisor."""
         os.kill(self.front.process.pid, number)
 
+    def pid(self, worker: str) -> int:
+        """Return the process of a worker that serves now."""
+        return [int(str(line["pid"])) for line in self.events("worker_started") if line["worker"] == worker][-1]
+
+    async def reload_once(self) -> None:
+        """Have the configuration applied as it is now."""
+        count = len(self.events("reloaded")) + 1
+        self.signal(signal.SIGHUP)
+        await self.seen("reloaded", count)
+
     async def reload(self) -> None:
         """Reload each of two configurations in turn."""
         for turn in range(RELOADS):
             write_config(self.front.work, variant=turn % 2)
-            count = len(self.events("reloaded")) + 1
-            self.signal(signal.SIGHUP)
-            await self.seen("reloaded", count)
+            await self.reload_once()
 
     async def upgrade(self) -> None:
         """Upgrade, each time once the generation before has gone."""
@@ -192,9 +200,8 @@ class Program:
         """Return what kills a worker, and waits until it has begun anew."""
 
         async def kill() -> None:
-            started_ones = [line for line in self.events("worker_started") if line["worker"] == worker]
             count = len(self.events("worker_started")) + 1
-            os.kill(int(str(started_ones[-1]["pid"])), signal.SIGKILL)
+            os.kill(self.pid(worker), signal.SIGKILL)
             await self.seen("worker_started", count)
             await asyncio.sleep(2 * SETTLE_S)
 
@@ -251,13 +258,9 @@ def report(outcomes: Outcomes, cut: int) -> bool:
     return good and not cut
 
 
-def main() -> int:
-    """Run all of it; return 1 if a request failed that should not have."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, help="a folder for what is written; otherwise a new one that is removed")
-    told = parser.parse_args()
-    work = told.work or Path(tempfile.mkdtemp(prefix="changes-bench-"))
-    work.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def running(work: Path) -> Iterator[Program]:
+    """Run the upstream, the engines and the program until the block ends; it is entered when both ports are ready."""
     require_free([SPEECH, GATEWAY, ALL, UPSTREAM, *ENGINES])
     make_authority(work)
     write_config(work, variant=1)
@@ -267,16 +270,27 @@ def main() -> int:
     engine = [sys.executable, str(HERE / "engine.py"), *map(str, ENGINES)]
     edge = [str(Path(sys.executable).with_name("sovren-edge")), "serve", "--local"]
     edge += ["--config", str(work / "config.toml"), "--state-dir", str(work / "state")]
+    with ExitStack() as stack:
+        stack.enter_context(started(upstream, OTHER_CORE, work / "upstream.out"))
+        stack.enter_context(started(engine, OTHER_CORE, work / "engine.out"))
+        process = stack.enter_context(started(edge, EDGE_CORE, work / "edge.out"))
+        if not wait_until(lambda: get(GATEWAY, "/ready")[0] == get(SPEECH, "/ready")[0] == 200, START_S):
+            raise BenchError(f"the program was not ready: see {work}/edge.log and {work}/edge.err")
+        host = quote(str(socket_dir(work / "state" / "postgres", 5432)), safe="")
+        url = f"postgresql://postgres@/postgres?host={host}&port=5432"
+        yield Program(Front(process, 0, url, work))
+
+
+def main() -> int:
+    """Run all of it; return 1 if a request failed that should not have."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, help="a folder for what is written; otherwise a new one that is removed")
+    told = parser.parse_args()
+    work = told.work or Path(tempfile.mkdtemp(prefix="changes-bench-"))
+    work.mkdir(parents=True, exist_ok=True)
     try:
-        with ExitStack() as stack:
-            stack.enter_context(started(upstream, OTHER_CORE, work / "upstream.out"))
-            stack.enter_context(started(engine, OTHER_CORE, work / "engine.out"))
-            process = stack.enter_context(started(edge, EDGE_CORE, work / "edge.out"))
-            if not wait_until(lambda: get(GATEWAY, "/ready")[0] == get(SPEECH, "/ready")[0] == 200, START_S):
-                raise BenchError(f"the program was not ready: see {work}/edge.log and {work}/edge.err")
-            host = quote(str(socket_dir(work / "state" / "postgres", 5432)), safe="")
-            url = f"postgresql://postgres@/postgres?host={host}&port=5432"
-            outcomes, cut = asyncio.run(change(Program(Front(process, 0, url, work))))
+        with running(work) as program:
+            outcomes, cut = asyncio.run(change(program))
     finally:
         if told.work is None:
             shutil.rmtree(work, ignore_errors=True)

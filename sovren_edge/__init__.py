@@ -3,7 +3,7 @@
 Rooms, each importing only those below it:
 
 cli         the command line, one file for each family of commands
-process     the composition root: sockets, the worker, signals
+process     the tree of processes: the supervisor and its workers; what a worker is made of
 config      config.toml, its faults, the port map; composes the settings that live beside what they configure
 local       what `--local` runs beside the edge: PostgreSQL and speech engines, each a process of its own
 application an aiohttp application on a bound socket, behind the port's own pages
