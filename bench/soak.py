@@ -1,8 +1,8 @@
 """Run the program for an hour under load, with faults, and see that nothing grows: memory, descriptors, what is open.
 
-Speech and calls through the gateway come at constant rates (as in changes.py). Every half a minute something goes wrong:
-the configuration is reloaded, engines hang, PostgreSQL stands still, the worker that operates is killed, callers leave by
-the dozen. Memory and descriptors of the balancer and the gateway are sampled every few seconds. Fails if the median of
+Speech and calls through the gateway come at constant rates (as in changes.py). Every half a minute something goes
+wrong: the configuration is reloaded, engines hang, PostgreSQL stands still, the worker that operates is killed, callers
+leave by the dozen. Memory and descriptors of the balancer and the gateway are sampled every few seconds. Fails if the median of
 the last quarter is above that of the second one by more than a tenth and 8 MB (4 descriptors), if a request is open at
 the end, or if requests failed other than while PostgreSQL and engines were standing still.
 """
@@ -14,7 +14,6 @@ import shutil
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -112,7 +111,7 @@ async def soak(program: Program, seconds: float) -> list[str]:
     """Do all of it; return what is wrong, as sentences."""
     await add_subscribers(program.front)
     one, outcomes, loop = Soak(program), Outcomes(), asyncio.get_running_loop()
-    faults: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+    faults = [
         ("reload", one.reload), ("engines stand still", one.stop_engines), ("callers leave", one.leave),
         ("PostgreSQL stands still", one.stop_postgres), ("operate dies", program.kill("operate")),
     ]  # fmt: skip
