@@ -2,9 +2,9 @@
 
 Speech and calls through the gateway come at constant rates (as in changes.py). Every half a minute something goes
 wrong: the configuration is reloaded, engines hang, PostgreSQL stands still, the worker that operates is killed, callers
-leave by the dozen. Memory and descriptors of the balancer and the gateway are sampled every few seconds. Fails if the median of
-the last quarter is above that of the second one by more than a tenth and 8 MB (4 descriptors), if a request is open at
-the end, or if requests failed other than while PostgreSQL and engines were standing still.
+leave by the dozen. Memory and descriptors of the balancer and the gateway are sampled every few seconds. Fails if the
+median of the last quarter is above that of the second one by more than a tenth and 8 MB (4 descriptors), if a request
+is open at the end, or if requests failed other than while PostgreSQL and engines were standing still.
 """
 
 import argparse

@@ -238,6 +238,15 @@ async def test_every_worker_may_die(site: Path, tmp_path: Path) -> None:
         assert (await command(at, "pool", "list"))[0] == 0
 
 
+async def test_all_callers_may_come_back_at_once(site: Path, tmp_path: Path) -> None:
+    """They wait in the backlog until the balancer has begun anew, and then in its queue."""
+    async with running(site, tmp_path) as at:
+        os.kill(at.pids("balance")[-1], signal.SIGKILL)
+        answers = await asyncio.gather(*(post(at.url(9300)) for _ in range(200)))
+        assert {status for status, _ in answers} == {200}
+        assert at.busiest[0] <= 2
+
+
 async def test_a_worker_that_dies_too_often_closes_its_ports_until_a_reload(site: Path, tmp_path: Path) -> None:
     """Its callers are refused and do not hang; the others go on."""
     async with running(site, tmp_path) as at:
