@@ -104,7 +104,8 @@ async def test_draining_waits_for_the_last_bytes() -> None:
         await reader.readuntil(b"\r\n\r\n")
         (downstream,) = edge.relay.downstreams
         assert downstream.busy
-        edge.relay.drain()
+        edge.relay.draining = True
+        edge.relay.close_idle()
         assert len(await reader.read()) == 9_000_000
         await eventually(lambda: not downstream.busy)
         writer.close()
