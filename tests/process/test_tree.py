@@ -38,6 +38,7 @@ CONFIG = """
 [edge]
 bind = "127.0.0.1"
 drain_s = 20.0
+workers = {{ handlers = {{ cpus = [0], nice = 3 }} }}
 
 [pools.echo]
 endpoints = [{endpoints}]
@@ -124,6 +125,8 @@ async def running(site: Path, folder: Path, *, delay_s: float = 0.0, **env: str)
     async def answer(head: bytes, _body: bytes) -> bytes:
         if b" /health " in head:
             return OK
+        if b" /tunnel " in head:
+            return b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         inside[0] += 1
         busiest[0] = max(busiest[0], inside[0])
         await (released.wait() if b" /held " in head else asyncio.sleep(delay_s))
@@ -275,6 +278,14 @@ async def test_a_worker_sees_no_secret_that_is_not_its_own(site: Path, tmp_path:
         assert not names & {"SOVREN_EDGE_DATABASE_URL", "NOTIFY_SOCKET"}
 
 
+async def test_a_worker_has_the_cores_and_the_niceness_that_are_set(site: Path, tmp_path: Path) -> None:
+    """The others have the program's own."""
+    async with running(site, tmp_path) as at:
+        handlers, balance = (psutil.Process(at.pids(name)[-1]) for name in ("handlers", "balance"))
+        assert (handlers.cpu_affinity(), handlers.nice()) == ([0], psutil.Process().nice() + 3)
+        assert (balance.cpu_affinity(), balance.nice()) == (psutil.Process().cpu_affinity(), psutil.Process().nice())
+
+
 def _lives(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
@@ -390,6 +401,26 @@ async def test_an_upgrade_fails_no_request(site: Path, tmp_path: Path) -> None:
         assert 'edge_upgrades_total{worker="supervisor",result="done"} 2' in metrics
         assert 'edge_upgrades_total{worker="supervisor",result="refused"} 1' in metrics
         assert (await command(at, "reload"))[1] == "reloaded; nothing is different\n"
+
+
+async def test_a_tunnel_has_no_longer_than_requests(site: Path, tmp_path: Path) -> None:
+    """What is cut at the end of a generation is counted."""
+    async with running(site, tmp_path) as at:
+        hurried = at.config.read_text(encoding="utf-8").replace("drain_s = 20.0", "drain_s = 1.0")
+        at.config.write_text(hurried, encoding="utf-8")
+        reader, writer = await asyncio.open_connection("127.0.0.1", 9300 + at.program.offset)
+        asked = b"GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        writer.write(asked)
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        at.program.process.send_signal(signal.SIGUSR2)
+        async with asyncio.timeout(60):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        await at.happened("worker_retired", 3)
+        assert sum(int(str(line["cut_requests"])) for line in at.events("worker_drained")) == 1
+        metrics = (await get(at.url(9301, "/metrics")))[1].decode()
+        assert 'edge_requests_cut_total{worker="balance"} 1' in metrics
+        writer.close()
 
 
 async def test_a_program_that_would_not_start_takes_nothing_over(site: Path, tmp_path: Path) -> None:
