@@ -192,8 +192,8 @@ class Channel:
         descriptors = [self._descriptors.popleft() for _ in range(head["descriptors"])]
         try:
             result = self._method(head["call"])(Message(head["given"], blob, descriptors))
-        except EdgeError as error:
-            self._answer(number, error)
+        except Exception as error:  # noqa: BLE001 - see _failed
+            self._failed(number, error)
             return
         if isawaitable(result):
             task = asyncio.ensure_future(self._finish(number, result))
@@ -212,8 +212,15 @@ class Channel:
     async def _finish(self, number: int, result: Awaitable[object]) -> None:
         try:
             self._answer(number, await result)
-        except EdgeError as error:
-            self._answer(number, error)
+        except Exception as error:  # noqa: BLE001 - see _failed
+            self._failed(number, error)
+
+    def _failed(self, number: int, error: Exception) -> None:
+        """Answer with an error; what is unexpected goes to the loop as well, but nobody is left to wait for ever."""
+        if not isinstance(error, EdgeError):
+            self._loop.call_exception_handler({"message": "a method that was called has failed", "exception": error})
+            error = EdgeError(500, "internal_error", "The process that was asked has failed at it.")
+        self._answer(number, error)
 
     def _answer(self, number: int, result: object) -> None:
         if not number or self.closed.is_set():

@@ -79,6 +79,27 @@ async def test_what_is_refused_there_is_refused_here() -> None:
             await one.call("refuse")
 
 
+async def test_what_fails_there_leaves_nobody_waiting() -> None:
+    """The loop there is told what it was; later messages are handled as ever."""
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
+
+    def fail(_message: Message) -> None:
+        raise FileNotFoundError("/proc/stat")
+
+    async def fail_later(message: Message) -> None:
+        fail(message)
+
+    async with channels({"fail": fail, "fail_later": fail_later, "fine": lambda _message: "fine"}) as (one, _):
+        for method in ("fail", "fail_later"):
+            failing, fine = asyncio.ensure_future(one.call(method)), asyncio.ensure_future(one.call("fine"))
+            with pytest.raises(EdgeError) as failed:
+                await failing
+            assert failed.value.problem.reason == "internal_error"
+            assert (await fine).value == "fine"
+    assert [type(failure) for failure in failures] == [FileNotFoundError] * 2
+
+
 async def test_sockets_travel_beside_a_message() -> None:
     """They are the other process's own, and its children do not inherit them."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
