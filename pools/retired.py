@@ -73,10 +73,9 @@ class Retired:
     def settle(self, queue: Collection[Waiter], ready: Collection[Endpoint], now: float) -> None:
         """Give back slots that are still free, and ask for what those who are still waiting can use."""
         for address, endpoint in self._shared.items():
-            free = endpoint.free
-            if free:
+            # There is one at most: it is settled after each change.
+            if endpoint.free > 0:
                 endpoint.allot(endpoint.inflight)
-            for _ in range(free):
                 self._tell("returned", address=address, caller=self._left_by)
         self._left_by = ""
         for waiter in [waiter for waiter in self._wants if waiter not in queue]:

@@ -78,6 +78,7 @@ def test_who_may_act_for_whom() -> None:
         (claims(exp=True), "token_invalid"),
         (claims(exp=1e999), "token_invalid"),
         ({"sub": "founder"}, "token_invalid"),
+        (claims(sub="\ud800"), "token_invalid"),
         ({"exp": int(NOON) + 60}, "token_invalid"),
         (claims(sub=5), "token_invalid"),
         (claims(sub=""), "token_invalid"),

@@ -120,6 +120,21 @@ def test_a_slot_that_comes_too_late_is_given_back() -> None:
     assert pool.endpoints[0].ready
 
 
+def test_a_slot_is_for_whoever_is_first_in_its_own_queue() -> None:
+    """For whom it was lent asks again, and keeps its time of waiting."""
+    pool, (told, tell) = make_pool(*engines()), notes()
+    lease(pool)
+    first, second = wait(pool, 1.0), wait(pool, 2.0)
+    retired = Retired(pool, tell)
+    retired.begin(3.0)
+    (event,) = retired.lent({"ticket": 2, "address": "10.0.0.1:80"}, 5.0)
+    assert event.waiter is first
+    assert [note for note, _ in told[3:]] == ["unwanted", "wanted"]
+    assert told[3][1] == {"ticket": 1}
+    assert (told[4][1]["waited_s"], told[4][1]["again"]) == (3.0, True)
+    pool.leave(second)
+
+
 def test_an_endpoint_that_cannot_be_lent_is_asked_for_again() -> None:
     """Meanwhile who waits for it must look elsewhere: its process may know better who is ready."""
     pool, (told, tell) = make_pool(*engines(count=2)), notes()
