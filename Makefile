@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup run test check bench bench-relay bench-speech bench-gateway bench-changes soak lock clean
+.PHONY: help setup run test check binary audit bench bench-relay bench-speech bench-gateway bench-changes soak lock clean
 
 help:
 	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
 	@echo "make test   set up and run every test"
 	@echo "make check  format, lint, types, import rules"
+	@echo "make binary build dist/sovren-edge, one file for machines without Python"
+	@echo "make audit  ask the package index for known vulnerabilities"
 	@echo "make bench  cost, and how soon speech begins, beside HAProxy, nginx, Envoy, Traefik, Caddy, where installed"
 	@echo "make lock   pin the dependencies anew      make clean  remove what was made here"
 
@@ -46,6 +48,31 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tools and what is packed, apart from the rest: of all that is installed there, only what a node needs is taken.
+BINARY := build/binary
+
+$(BINARY)/venv/.made: locks/binary.txt pyproject.toml
+	@echo "Installing what makes the one file ..."
+	@$(PYTHON) -m venv --clear $(BINARY)/venv
+	@$(BINARY)/venv/bin/python -m pip --disable-pip-version-check install -q --only-binary :all: --require-hashes -r locks/binary.txt
+	@$(BINARY)/venv/bin/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(BINARY)/launcher: deploy/binary/launcher.c
+	@mkdir -p $(BINARY)
+	@$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -s -o $@ $< -lz \
+	  || { echo "A C compiler and zlib are missing. On Debian: apt-get install gcc binutils libc6-dev zlib1g-dev"; exit 1; }
+
+binary: $(BINARY)/venv/.made $(BINARY)/launcher
+	@mkdir -p dist
+	PYTHONHASHSEED=1 $(BINARY)/venv/bin/pyinstaller --noconfirm --log-level ERROR --distpath $(BINARY) --workpath $(BINARY)/work deploy/binary/sovren-edge.spec
+	$(BINARY)/venv/bin/python deploy/binary/pack.py $(BINARY)/launcher $(BINARY)/sovren-edge dist/sovren-edge
+	$(BINARY)/venv/bin/python deploy/binary/bill.py $(BINARY)/sovren-edge $(BINARY)/work/sovren-edge/COLLECT-00.toc $(BINARY)/venv dist/sovren-edge.cdx.json
+	cd dist && sha256sum sovren-edge sovren-edge.cdx.json > sovren-edge.sha256
+
+audit: $(BINARY)/venv/.made
+	$(BINARY)/venv/bin/python deploy/binary/audit.py $(BINARY)/venv/bin/pip-audit
+
 bench: bench-relay bench-speech bench-gateway bench-changes
 
 bench-relay: $(VENV)/.dev
@@ -73,13 +100,14 @@ bench-gateway: $(VENV)/.dev
 	$(BIN)/python bench/shared_limiter.py
 	$(BIN)/python bench/handover.py
 
-# run.txt: what `make run` needs; edge.txt: what a node needs; dev.txt: what the tests need.
+# run.txt: what `make run` needs; edge.txt: what a node needs; binary.txt: what makes the one file; dev.txt: what the tests need.
 COMPILE := $(BIN)/pip-compile -q --generate-hashes --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options
 
 lock: $(VENV)/.dev
 	$(COMPILE) --extra local --extra build -o locks/run.txt pyproject.toml
 	$(COMPILE) -c locks/run.txt -o locks/edge.txt pyproject.toml
+	$(COMPILE) --extra binary --extra build -c locks/run.txt -o locks/binary.txt pyproject.toml
 	$(COMPILE) --extra local --extra build --extra tracing --extra dev -c locks/run.txt -o locks/dev.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .state dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
+	rm -rf $(VENV) .state build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +41,19 @@ class Usage:
 
 
 async def read_usage() -> Usage:
-    """Return what this process uses now."""
-    process = psutil.Process()
+    """Return what this process uses now; what the system does not tell is 0."""
+    resident_bytes, descriptors, started_s = 0, 0, 0.0
+    # A root may have no /proc.
+    with suppress(OSError, psutil.Error):
+        process = psutil.Process()
+        resident_bytes, started_s = process.memory_info().rss, process.create_time()
+        descriptors = await _count_descriptors()
     return Usage(
-        resident_bytes=process.memory_info().rss,
-        descriptors=await _count_descriptors(),
+        resident_bytes=resident_bytes,
+        descriptors=descriptors,
         max_descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         cpu_s=time.process_time(),
-        started_s=process.create_time(),
+        started_s=started_s,
     )
 
 

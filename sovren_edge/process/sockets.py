@@ -90,7 +90,7 @@ def _describe(one: Wanted, error: OSError) -> str:
 def _holder(port: int) -> str:
     try:
         connections = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
+    except (OSError, psutil.AccessDenied):
         return "another program (its owner may ask: ss -ltnp)"
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
