@@ -41,6 +41,7 @@ from sovren_edge.config.plan import make_plan
 from sovren_edge.config.portmap import port_map
 from sovren_edge.config.scope import Scope
 from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.local.stack import check_parts
 from sovren_edge.process.certificates import load_certificates
 from sovren_edge.process.supervisor import Launch, run
 from sovren_edge.process.tree import Loaded
@@ -80,6 +81,8 @@ def main() -> None:
 def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int, state_dir: Path | None) -> None:
     """Open a node's ports, or all of them here, until a signal."""
     refuse_both(node, local=local)
+    if local:
+        check_parts()
     state_dir = find_state_dir(state_dir, local=local)
     config_path = find_config(path)
 

