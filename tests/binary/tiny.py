@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ONE_FILE = ROOT / "dist" / "sovren-edge"
 PACKAGES = ("libc6", "zlib1g")
 # The root is read, the folder behind its /tmp is written; `exec` keeps the process that the test knows.
-ENTER = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && mount --bind "$1" "$0/tmp" && shift && exec chroot "$0" "$@"'
+ENTER = """
+mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && mount --bind "$1" "$0/tmp" && shift && exec chroot "$0" "$@"
+"""
 
 
 def unpacked(target: Path) -> str:
@@ -29,7 +31,7 @@ def unpacked(target: Path) -> str:
         if subprocess.run(command, cwd=packages, capture_output=True, check=False).returncode:
             return f"{package} cannot be downloaded: apt-get update"
     for package in packages.iterdir():
-        subprocess.run(["dpkg-deb", "-x", package, target], check=True)
+        subprocess.run([shutil.which("dpkg-deb") or "", "-x", package, target], check=True)
     return ""
 
 
