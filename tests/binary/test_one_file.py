@@ -65,7 +65,7 @@ auth = "none"
 TEXT = {"model": "tts-1", "input": "Good morning.", "voice": "heart", "response_format": "wav"}
 STATE = ("--state-dir", "/tmp/state")  # noqa: S108 - of a root of its own
 CONFIGURED = ("--config", "/opt/config.toml")
-COMMANDS = ["check", "credential", "egress", "migrate", "pool", "ports", "reload", "serve", "token", "top", "verify"]
+COMMANDS = {"check", "credential", "egress", "migrate", "pool", "ports", "reload", "serve", "token", "top", "verify"}
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +131,12 @@ async def speak(session: aiohttp.ClientSession, at: Running) -> object:
         return type(error).__name__
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_there(tiny: Tiny, command: str) -> None:
-    """And says what it is for."""
-    done = tiny.run(command, "--help")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"Usage: sovren-edge {command}")
+def test_every_command_is_there(tiny: Tiny) -> None:
+    """Also those that no other test here runs."""
+    told = tiny.run("--help").stdout
+    assert set(re.findall(r"^  ([a-z]+) ", told, re.MULTILINE)) >= COMMANDS
+    for command in ("credential", "egress", "token"):
+        assert tiny.run(command, "--help").stdout.startswith(f"Usage: sovren-edge {command}")
 
 
 def test_commands_that_need_no_program(tiny: Tiny) -> None:
