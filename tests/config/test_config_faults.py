@@ -96,7 +96,8 @@ listeners.three.prot: an unknown key \
 listeners.four.kind: nothing | a value: this key is required |
 listeners.five.port: 70000 | less than or equal to 65535 |
 listeners.five.auth: "jwt" | "none" |
-pool: an unknown key | auth, database, edge, gateway, listeners, log, nodes, pools or relay | did you mean pools?
+pool: an unknown key | auth, database, edge, gateway, listeners, log, nodes, pools, relay or tracing \
+| did you mean pools?
 relay.connect_timeout_s: inf | a finite number |
 listeners.three.node: "g368" | Bad Name, g367 or g374 | did you mean g367?
 listeners.four.node: nothing | Bad Name, g367 or g374 | where there are nodes, every listener belongs to one
