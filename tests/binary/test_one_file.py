@@ -184,12 +184,12 @@ async def test_it_is_killed(tiny: Tiny, tmp_path: Path) -> None:
 def test_all_of_it_is_killed(tiny: Tiny, tmp_path: Path) -> None:
     """Even what removes its folder: then the next start does."""
     with serving(tiny, tmp_path / "log") as at:
-        folder = tiny.folders()[0]
+        folder, workers = tiny.folders()[0], psutil.Process(at.process.pid).children()
         for one in psutil.process_iter(["name"]):
             if one.info["name"] == "edge-cleaner" and Path(f"/proc/{one.pid}/root").readlink() == tiny.root:
                 one.kill()
         at.process.kill()
-        at.process.wait(30)
+        until(lambda: not any(one.is_running() for one in workers))
         assert folder.exists()
         assert tiny.run("--version").returncode == 0
 
@@ -223,13 +223,14 @@ async def test_it_is_upgraded_twice(tiny: Tiny, tmp_path: Path) -> None:
         assert at.process.poll() is None
 
 
-def test_a_folder_that_runs_no_programs_is_named(tiny: Tiny) -> None:
-    """And one that is not there."""
+def test_a_folder_that_is_not_there_is_named() -> None:
+    """With the variable that names another."""
+    if not ONE_FILE.exists():
+        pytest.skip("dist/sovren-edge is not built: make binary")
     done = subprocess.run([ONE_FILE, "--version"], env={"TMPDIR": "/nowhere"}, capture_output=True, check=False)
     assert done.returncode == 1
     assert b"/nowhere" in done.stderr
     assert b"TMPDIR" in done.stderr
-    assert tiny.tmp.exists()
 
 
 def test_a_file_that_is_not_whole_says_so(tmp_path: Path) -> None:
