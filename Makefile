@@ -65,9 +65,9 @@ $(BINARY)/launcher: deploy/binary/launcher.c
 
 binary: $(BINARY)/venv/.made $(BINARY)/launcher
 	@mkdir -p dist
-	PYTHONHASHSEED=1 $(BINARY)/venv/bin/pyinstaller --noconfirm --log-level ERROR --distpath $(BINARY) --workpath $(BINARY)/work deploy/binary/sovren-edge.spec
+	PYTHONHASHSEED=1 $(BINARY)/venv/bin/pyinstaller --noconfirm --log-level ERROR --distpath $(BINARY) --workpath $(BINARY)/steps deploy/binary/sovren-edge.spec
 	$(BINARY)/venv/bin/python deploy/binary/pack.py $(BINARY)/launcher $(BINARY)/sovren-edge dist/sovren-edge
-	$(BINARY)/venv/bin/python deploy/binary/bill.py $(BINARY)/sovren-edge $(BINARY)/work/sovren-edge/COLLECT-00.toc $(BINARY)/venv dist/sovren-edge.cdx.json
+	$(BINARY)/venv/bin/python deploy/binary/bill.py $(BINARY)/sovren-edge $(BINARY)/steps/sovren-edge/COLLECT-00.toc $(BINARY)/venv dist/sovren-edge.cdx.json
 	cd dist && sha256sum sovren-edge sovren-edge.cdx.json > sovren-edge.sha256
 
 audit: $(BINARY)/venv/.made
