@@ -78,9 +78,9 @@ def _check_descriptors(loaded: Loaded) -> None:
 
 async def _serve(launch: Launch, loaded: Loaded, log: FilteringBoundLogger, writer: LogWriter) -> None:
     left = find_left(os.environ)
-    asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    asked = Asked()
     for number in OBEYED:
-        asyncio.get_running_loop().add_signal_handler(number, asked.put_nowait, number)
+        asyncio.get_running_loop().add_signal_handler(number, asked.take, number)
     # The program before this one has held them back.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OBEYED)
     ports = _ports(launch, loaded, left, log)
@@ -114,6 +114,23 @@ def _ports(launch: Launch, loaded: Loaded, left: Left | None, log: FilteringBoun
     return ports
 
 
+class Asked:
+    """What signals have asked for: to stop, a second time not to wait for open requests, and `others` in order."""
+
+    def __init__(self) -> None:
+        self.to_stop, self.at_once = asyncio.Event(), asyncio.Event()
+        self.others: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    def take(self, number: signal.Signals) -> None:
+        """Take a signal."""
+        if number not in STOPPING:
+            self.others.put_nowait(number)
+        elif self.to_stop.is_set():
+            self.at_once.set()
+        else:
+            self.to_stop.set()
+
+
 class Supervisor:
     """Has a tree of workers, and does what signals ask for."""
 
@@ -124,28 +141,27 @@ class Supervisor:
         self._writer = writer
         self._systemd = Notifier(os.environ)
 
-    async def live(self, left: Left | None, asked: "asyncio.Queue[signal.Signals]") -> None:
+    async def live(self, left: Left | None, asked: Asked) -> None:
         """Start, or take over, and do what signals ask for until one has stopped the program."""
-        starting = asyncio.ensure_future(self._start(left))
+        living = asyncio.ensure_future(self._live(left, asked.others))
+        stopped = asyncio.ensure_future(asked.to_stop.wait())
         watched = asyncio.ensure_future(self._feed_watchdog())
-        next_asked = asyncio.ensure_future(asked.get())
         try:
-            while True:
-                # Until it has started, it can only be stopped.
-                await asyncio.wait({next_asked, starting}, return_when=asyncio.FIRST_COMPLETED)
-                if starting.done():
-                    starting.result()
-                    await next_asked
-                elif next_asked.result() not in STOPPING:
-                    await starting
-                number, next_asked = next_asked.result(), asyncio.ensure_future(asked.get())
-                if number in STOPPING:
-                    starting.cancel()
-                    return await self._stop(next_asked)
-                await self._obey(number)
+            # Whatever takes its time can be stopped.
+            await asyncio.wait({living, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if living.done():
+                living.result()
+            living.cancel()
+            await asyncio.wait({living})
+            await self._stop(asked.at_once)
         finally:
-            for task in (starting, next_asked, watched):
+            for task in (living, stopped, watched):
                 task.cancel()
+
+    async def _live(self, left: Left | None, asked: "asyncio.Queue[signal.Signals]") -> None:
+        await self._start(left)
+        while True:
+            await self._obey(await asked.get())
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that the program lives, as long as every worker's loop does or is about to be begun anew."""
@@ -214,11 +230,15 @@ class Supervisor:
         _, said = await judge.communicate()
         return (said.decode(errors="replace").strip() or "it does not start") if judge.returncode else ""
 
-    async def _stop(self, again: "asyncio.Future[signal.Signals]") -> None:
+    async def _stop(self, at_once: asyncio.Event) -> None:
         edge = self._tree.loaded.config.edge
         self._log.info("stopping", drain_s=edge.drain_s, unready_s=edge.unready_s)
         self._systemd.stopping("finishes its requests")
-        # The second signal does not wait for open requests.
-        again.add_done_callback(lambda asked: None if asked.cancelled() else self._tree.kill())
+        impatient = asyncio.ensure_future(self._kill_when(at_once))
         cut = await self._tree.stop()
+        impatient.cancel()
         self._log.info("stopped", cut_requests=cut)
+
+    async def _kill_when(self, at_once: asyncio.Event) -> None:
+        await at_once.wait()
+        self._tree.kill()

@@ -22,7 +22,7 @@ from sovren_edge.observe.registry import Source
 from sovren_edge.process.certificates import load_certificates
 from sovren_edge.process.channel import Channel, take_socket
 from sovren_edge.process.generation import Left, LeftLife
-from sovren_edge.process.keeper import Keeper, Shelter
+from sovren_edge.process.keeper import Keeper, Shelter, State
 from sovren_edge.process.life import Life, adopt_life, environment
 from sovren_edge.process.parts import STORING, Part, Role, divide
 from sovren_edge.process.ports import Ports
@@ -87,7 +87,7 @@ class WorkerTree:
             methods=questions.methods(),
             environ=lambda: environment(os.environ, self.loaded.secrets),
             by_hand=means.by_hand,
-            give_up=means.ports.close_part,
+            give_up=self._give_up,
             log=means.log,
         )
 
@@ -163,6 +163,16 @@ class WorkerTree:
         if faults:
             raise StartupError("\n".join(faults))
         return url
+
+    def _give_up(self, part: Part) -> None:
+        """Close the ports of a worker that has failed, but for those that another one serves as well."""
+        others = {
+            (listener.bind, listener.port)
+            for keeper in self.keepers.values()
+            if keeper.part.name != part.name and keeper.state is not State.FAILED
+            for listener in keeper.part.plan.listeners
+        }
+        self._ports.close({(listener.bind, listener.port) for listener in part.plan.listeners} - others)
 
     # --- change
 
@@ -243,7 +253,11 @@ class WorkerTree:
             self._ports.close(new)
             raise StartupError("\n".join(str(error) for error in _leaves(errors))) from None
         self.loaded, drain_s = loaded, loaded.config.edge.drain_s
-        changed = sorted(name for name, part in parts.items() if name not in prepared and keepers[name].part != part)
+        changed = sorted(
+            name
+            for name, part in parts.items()
+            if keepers[name].serves and name not in prepared and keepers[name].part != part
+        )
         for name in changed:
             try:
                 await keepers[name].change(parts[name])

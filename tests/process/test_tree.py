@@ -448,6 +448,19 @@ async def test_a_stop_lets_requests_finish(site: Path, tmp_path: Path) -> None:
         assert at.events("stopped")[0]["cut_requests"] == 0
 
 
+async def test_a_second_signal_does_not_wait(site: Path, tmp_path: Path) -> None:
+    """What is open then is cut."""
+    async with running(site, tmp_path) as at:
+        slow = asyncio.ensure_future(post(at.url(9300, "/held")))
+        await asyncio.to_thread(until, lambda: at.busiest[0] >= 1)
+        at.program.process.send_signal(signal.SIGTERM)
+        await at.happened("stopping")
+        at.program.process.send_signal(signal.SIGINT)
+        with pytest.raises(aiohttp.ClientError):
+            await slow
+        assert await asyncio.to_thread(at.program.process.wait, 30) == 0
+
+
 async def test_what_does_not_finish_in_time_is_cut_and_counted(site: Path, tmp_path: Path) -> None:
     """Before that /ready says for a while that others are to be asked."""
     async with running(site, tmp_path) as at:
