@@ -35,6 +35,8 @@ SPEECH, GATEWAY, ALL, UPSTREAM, ENGINES = 19700, 19701, 19702, 19710, (19720, 19
 SPEECH_RATE, GATEWAY_RATE = 40.0, 40.0
 START_S, SETTLE_S, PATIENCE_S = 30.0, 2.0, 60.0
 RELOADS, UPGRADES = 20, 5
+# So many failures are told in full.
+TOLD = 20
 CONFIG = """
 [edge]
 drain_s = 20.0
@@ -84,19 +86,22 @@ class Outcomes:
 
     phase: str = "steady"
     found: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    open: int = 0
+    # The first failures, each with what the client says of it.
+    told: list[str] = field(default_factory=list)
 
     async def ask(self, name: str, session: aiohttp.ClientSession, request: Mapping[str, object]) -> None:
         """Send one request, and note what became of it."""
-        phase, self.open = self.phase, self.open + 1
+        phase, request_id = self.phase, ""
         try:
             async with session.post(**request) as answer:  # type: ignore[arg-type]  # as aiohttp knows them
+                request_id = answer.headers.get("X-Request-Id", "")
                 await answer.read()
                 outcome = str(answer.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            outcome = type(error).__name__
-        finally:
-            self.open -= 1
+            # It was cut by what is going on now, whenever it was sent.
+            outcome, phase = type(error).__name__, self.phase
+            if len(self.told) < TOLD:
+                self.told.append(f"{time.strftime('%H:%M:%S')} {name} {phase} {request_id} {outcome}: {error}")
         self.found[name, phase][outcome] += 1
 
 
@@ -254,6 +259,7 @@ def report(outcomes: Outcomes, cut: int) -> bool:
         print(f"{name:8} {phase:12} {found.total():6} {found['200']:6}  {others or ''}")
         mine = phase == {"speech": "kill balance", "gateway": "kill gateway"}[name]
         good = good and (not others or (mine and not any(outcome.isdigit() for outcome in others)))
+    print("\n".join(outcomes.told))
     print(f"cut by the stop: {cut}")
     return good and not cut
 

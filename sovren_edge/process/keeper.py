@@ -255,9 +255,11 @@ class Keeper:
         self.answer = reply.value
         return life
 
-    async def _let_in(self, life: Life, *ends: socket, succeeds: bool) -> None:
+    async def _let_in(self, life: Life, *ends: socket, succeeds: bool, again: bool = False) -> None:
+        """Have callers come in; `again` says that some are waiting since the life before."""
         if self.serves:
-            await life.channel.call("let_in", b"", [end.fileno() for end in ends], succeeds=succeeds)
+            descriptors = [end.fileno() for end in ends]
+            await life.channel.call("let_in", b"", descriptors, succeeds=succeeds, again=again)
         self._become(State.SERVING)
 
     async def _let_in_or_die(self, life: Life, *ends: socket) -> None:
@@ -286,7 +288,7 @@ class Keeper:
             self.life = await self.prepare(self.part)
             with ExitStack() as stack:
                 ends = await self._meet(self.retiring, stack)
-                await self._let_in(self.life, *ends, succeeds=False)
+                await self._let_in(self.life, *ends, succeeds=False, again=True)
         except StartupError as error:
             self._log.error("worker_not_started", why=str(error))
         except EdgeError:

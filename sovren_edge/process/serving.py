@@ -7,7 +7,7 @@ import asyncio
 import pickle
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from sovren_edge.process.succession import SharedLimit, SharedSlots, Succession
 from sovren_edge.relay.metrics import PoolsCollector
 
 FIRST_READY_S = 60.0
+# A worker that begins anew leaves its callers in the backlog for so long until it can do its work.
+READY_S = 10.0
 POLL_S = 0.02
 
 
@@ -128,6 +130,8 @@ class _Serving:
             await self._succession.follow(ends[0])
         else:
             self._succession.begin()
+            if message.given.get("again") and self._worker.gateway is not None:
+                await self._become_ready()
         self._worker.let_in()
         part, log = self._means.part, self._means.log
         if part.role is Role.OPERATE:
@@ -141,6 +145,13 @@ class _Serving:
             await self._worker.change(part, sockets)
         except StartupError as error:
             raise EdgeError(500, "cannot_change", str(error)) from None
+
+    async def _become_ready(self) -> None:
+        """Wait until a gateway grants, for as long as those who wait in the backlog may be left there."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                while not all(opened.pages.ready for opened in self._worker.doors):  # noqa: ASYNC110 - many lead to it
+                    await asyncio.sleep(POLL_S)
 
     async def _ask(self, command: str, **given: object) -> object:
         return (await self._means.channel.call("command", command=command, given=given)).value
