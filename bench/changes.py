@@ -32,7 +32,7 @@ from sovren_edge.local.socket_dir import socket_dir
 HERE = Path(__file__).parent
 EDGE_CORE, OTHER_CORE = 0, 1
 SPEECH, GATEWAY, ALL, UPSTREAM, ENGINES = 19700, 19701, 19702, 19710, (19720, 19721, 19722, 19723, 19724)
-SPEECH_RATE, GATEWAY_RATE = 40.0, 40.0
+SPEECH_RATE, GATEWAY_RATE = 40.0, 20.0
 START_S, SETTLE_S, PATIENCE_S = 30.0, 2.0, 60.0
 RELOADS, UPGRADES = 20, 5
 # So many failures are told in full.
