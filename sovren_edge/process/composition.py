@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,7 +19,6 @@ from pools.pool import Pool
 from pools.probe import open_client
 from sovren_edge.auth.callers import Callers
 from sovren_edge.config.model import Config
-from sovren_edge.gateway.service import RunningGateway
 from sovren_edge.limits import Descriptors, most_callers
 from sovren_edge.observe.log import LogWriter, Timestamps
 from sovren_edge.observe.tracing import open_tracer
@@ -33,6 +33,9 @@ from sovren_edge.relay.journal import Journal
 from sovren_edge.relay.relay import Relay
 from sovren_edge.speech.keep import Keep
 from sovren_edge.speech.serving import Speaking
+
+if TYPE_CHECKING:
+    from sovren_edge.gateway.service import RunningGateway
 
 
 @dataclass(slots=True)
@@ -113,7 +116,7 @@ class Worker:
         return sum(downstream.busy for downstream in self.relay.downstreams) + inside
 
     @property
-    def gateway(self) -> RunningGateway | None:
+    def gateway(self) -> "RunningGateway | None":
         """The gateway, where this worker serves it."""
         return next((opened.gateway for opened in self.doors if opened.gateway is not None), None)
 

@@ -5,14 +5,14 @@ Must not know how its parts are shared out to workers.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import hdrs, web
 
@@ -24,7 +24,6 @@ from sovren_edge.auth.networks import Networks
 from sovren_edge.config.model import Config
 from sovren_edge.config.resolved import PlannedListener
 from sovren_edge.errors import StartupError
-from sovren_edge.gateway.service import Gateway, RunningGateway
 from sovren_edge.handler import Edge, Handler, Routes
 from sovren_edge.handler.application import build_application
 from sovren_edge.handler.guard import Observe, request_id
@@ -42,6 +41,9 @@ from sovren_edge.relay.relay import Door, MakeSupplier, Relay
 from sovren_edge.relay.timeouts import KINDS as TIMEOUTS
 from sovren_edge.speech.serving import Speaking
 from sovren_edge.tls import Certificate
+
+if TYPE_CHECKING:
+    from sovren_edge.gateway.service import RunningGateway
 
 METHODS = hdrs.METH_ALL
 
@@ -89,7 +91,7 @@ class Opened:
     pages: OwnPages
     sources: tuple[Source, ...]
     door: Door | None = None
-    gateway: RunningGateway | None = None
+    gateway: "RunningGateway | None" = None
     inside: Open = field(default_factory=Open)
 
 
@@ -100,8 +102,7 @@ def open_door(
     if listener.handler is not None:
         return _open_handler(listener, listener.handler, listening, shared)
     if listener.kind == "gateway":
-        gateway = Gateway(settings=shared.config.gateway, state_dir=shared.state_dir)
-        return _open_handler(listener, gateway, listening, shared)
+        return _open_gateway(listener, listening, shared)
     if listener.kind == "balance" and listener.pool is not None:
         return _open_balance(listener, shared.served.tiers(listener.pool), listening, shared)
     if listener.pool is not None:
@@ -242,9 +243,22 @@ def _entrance(
     )
 
 
+def _open_gateway(
+    listener: PlannedListener, listening: socket.socket, shared: Shared
+) -> AbstractAsyncContextManager[Opened]:
+    # Only one worker needs it, and to load it is a third of its start.
+    from sovren_edge.gateway.service import Gateway  # noqa: PLC0415
+
+    gateway = Gateway(settings=shared.config.gateway, state_dir=shared.state_dir)
+    return _open_handler(listener, gateway, listening, shared, run=gateway.run)
+
+
+Run = Callable[[Edge], AbstractAsyncContextManager["RunningGateway"]]
+
+
 @asynccontextmanager
 async def _open_handler(
-    listener: PlannedListener, handler: Handler, listening: socket.socket, shared: Shared
+    listener: PlannedListener, handler: Handler, listening: socket.socket, shared: Shared, run: Run | None = None
 ) -> AsyncIterator[Opened]:
     services, metrics = shared.services, Metrics()
     stats = _stats(listener, shared)
@@ -260,7 +274,7 @@ async def _open_handler(
     )
     own = Source(ListenerCollector(stats, lambda: pages.ready))
     series = Source(metrics.registry, {"listener": listener.name})
-    async with _opened(listener, handler, edge) as (routes, gateway):
+    async with _opened(listener, handler, edge, run) as (routes, gateway):
         app = build_application(
             routes,
             title=listener.service or listener.name,
@@ -307,13 +321,13 @@ async def _serving(
 
 @asynccontextmanager
 async def _opened(
-    listener: PlannedListener, handler: Handler, edge: Edge
-) -> AsyncIterator[tuple[Routes, RunningGateway | None]]:
+    listener: PlannedListener, handler: Handler, edge: Edge, run: Run | None
+) -> AsyncIterator[tuple[Routes, "RunningGateway | None"]]:
     gateway: RunningGateway | None = None
     async with AsyncExitStack() as stack:
         try:
-            if isinstance(handler, Gateway):
-                gateway = await stack.enter_async_context(handler.run(edge))
+            if run is not None:
+                gateway = await stack.enter_async_context(run(edge))
             routes = await stack.enter_async_context(handler.open(edge)) if gateway is None else gateway.routes
         except StartupError:
             raise

@@ -6,12 +6,14 @@ Must not know what they share.
 import asyncio
 import socket
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sovren_edge.gateway.service import RunningGateway
 from sovren_edge.process.channel import Channel
 from sovren_edge.process.composition import Worker
 from sovren_edge.relay.generations import Predecessor, Successor
+
+if TYPE_CHECKING:
+    from sovren_edge.gateway.service import RunningGateway
 
 # So long the one before has to say what it holds.
 KNOWN_S = 5.0
@@ -62,7 +64,7 @@ class SharedSlots:
 class SharedLimit:
     """What a gateway knows, and who grants."""
 
-    def __init__(self, gateway: RunningGateway) -> None:
+    def __init__(self, gateway: "RunningGateway") -> None:
         self._gateway = gateway
 
     def begin(self) -> None:
