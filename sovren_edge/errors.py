@@ -77,3 +77,10 @@ class EdgeError(Exception):
 
 class StartupError(Exception):
     """The program cannot start; its message is for the operator and names every fault found."""
+
+
+def told_together(group: BaseExceptionGroup[StartupError]) -> str:
+    """Return the messages of all faults of a group, and of the groups in it, a line each."""
+    return "\n".join(
+        told_together(error) if isinstance(error, BaseExceptionGroup) else str(error) for error in group.exceptions
+    )

@@ -16,6 +16,11 @@ def wanted_ports(plan: Plan) -> list[Wanted]:
     return [Wanted(listener.name, listener.bind, listener.port) for listener in plan.listeners]
 
 
+def addresses_of(plan: Plan) -> set[Address]:
+    """Return where a plan's listeners are."""
+    return {one.address for one in wanted_ports(plan)}
+
+
 class Ports:
     """All of them by address; `kept` are those that were bound before.
 
@@ -64,12 +69,11 @@ class Ports:
 
     def keep_only(self, plan: Plan) -> None:
         """Close what a plan does not need."""
-        needed = {(listener.bind, listener.port) for listener in plan.listeners}
-        self.close(self._bound.keys() - needed)
+        self.close(self._bound.keys() - addresses_of(plan))
 
     def close_part(self, part: Part) -> None:
         """Close the ports of a part: callers are refused from now on."""
-        self.close({(listener.bind, listener.port) for listener in part.plan.listeners})
+        self.close(addresses_of(part.plan))
 
     def close(self, addresses: "set[Address] | list[Address]") -> None:
         """Close some ports."""

@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from sovren_edge.config.histories import histories_of
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import Plan
-from sovren_edge.errors import EdgeError, Side, StartupError
+from sovren_edge.errors import EdgeError, Side, StartupError, told_together
 from sovren_edge.observe.log import LogWriter
 from sovren_edge.observe.registry import Source
 from sovren_edge.process.certificates import load_certificates
@@ -25,7 +25,7 @@ from sovren_edge.process.generation import Left, LeftLife
 from sovren_edge.process.keeper import Keeper, Shelter, State
 from sovren_edge.process.life import Life, adopt_life, environment
 from sovren_edge.process.parts import STORING, Part, Role, divide
-from sovren_edge.process.ports import Ports
+from sovren_edge.process.ports import Ports, addresses_of
 from sovren_edge.process.questions import ByHand, Questions
 from sovren_edge.process.tree_metrics import Counts, TreeCollector
 from sovren_edge.store.migrations import check, migrate
@@ -107,7 +107,7 @@ class WorkerTree:
                 group.create_task(start_those_that_store())
                 group.create_task(self._start_all(others))
         except* StartupError as errors:
-            raise StartupError("\n".join(str(error) for error in _leaves(errors))) from None
+            raise StartupError(told_together(errors)) from None
 
     async def _start_all(self, parts: Iterable[Part]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -166,13 +166,12 @@ class WorkerTree:
 
     def _give_up(self, part: Part) -> None:
         """Close the ports of a worker that has failed, but for those that another one serves as well."""
-        others = {
-            (listener.bind, listener.port)
+        others = [
+            addresses_of(keeper.part.plan)
             for keeper in self.keepers.values()
             if keeper.part.name != part.name and keeper.state is not State.FAILED
-            for listener in keeper.part.plan.listeners
-        }
-        self._ports.close({(listener.bind, listener.port) for listener in part.plan.listeners} - others)
+        ]
+        self._ports.close(addresses_of(part.plan).difference(*others))
 
     # --- change
 
@@ -251,7 +250,7 @@ class WorkerTree:
             for life in prepared.values():
                 life.kill()
             self._ports.close(new)
-            raise StartupError("\n".join(str(error) for error in _leaves(errors))) from None
+            raise StartupError(told_together(errors)) from None
         self.loaded, drain_s = loaded, loaded.config.edge.drain_s
         changed = sorted(
             name
@@ -337,11 +336,3 @@ class WorkerTree:
             task.cancel()
         self.kill()
         await asyncio.gather(*(keeper.gone() for keeper in self.keepers.values()))
-
-
-def _leaves(group: BaseExceptionGroup[StartupError]) -> Iterable[StartupError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

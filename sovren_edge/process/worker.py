@@ -11,12 +11,12 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvloop
 
-from sovren_edge.errors import EdgeError, StartupError
+from sovren_edge.errors import EdgeError, StartupError, told_together
 from sovren_edge.local.stack import open_stack
 from sovren_edge.observe.log import open_log
 from sovren_edge.process.channel import Channel, Message, Method, take_socket
@@ -77,7 +77,7 @@ async def _work(end: socket.socket) -> None:
             began.set_result(answer)
             await ended.wait()
     except* StartupError as group:
-        fault = "\n".join(str(error) for error in _leaves(group))
+        fault = told_together(group)
         if began.done():
             raise
         began.set_exception(EdgeError(500, "cannot_start", fault))
@@ -131,11 +131,3 @@ async def _open_role(
         means = Means(part, sockets, given, channel, log, writer)
         methods |= await stack.enter_async_context(open_serving(means))
         yield None
-
-
-def _leaves(group: BaseExceptionGroup[StartupError]) -> Iterator[StartupError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
