@@ -18,8 +18,10 @@ def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
         yield from _node_faults(sketch, listener)
     yield from _clashes(sketch)
     for listener in sketch.opened:
-        yield from _authless_faults(listener)
-        yield from _authentication_faults(listener, bind)
+        if listener.kind == "gateway":
+            yield from authless_faults(listener)
+        elif listener.kind != "handler":
+            yield from openness_faults(listener, bind)
     gateways = [listener for listener in sketch.opened if listener.kind == "gateway"]
     if len(gateways) > 1 and not sketch.redis:
         hint = f"{gateways[1].path} shares one limit with {gateways[0].path}"
@@ -57,18 +59,22 @@ def gateway_faults(sketch: Sketch) -> Iterator[Fault]:
         if listener.kind == "gateway" and not sketch.database:
             yield Fault("database.url", "nothing", REFERENCE, f"{listener.path} keeps tables")
         if listener.kind == "gateway" and not sketch.tokens:
-            yield Fault(
-                "auth.key", "nothing", f"{REFERENCE}, or jwks_url", f"{listener.path} knows its callers by tokens"
-            )
+            yield key_fault(listener)
 
 
-def _authless_faults(listener: ListenerSketch) -> Iterator[Fault]:
-    if listener.kind == "gateway" and listener.authless:
-        hint = "the gateway calls on behalf of whom a token names"
-        yield Fault(f"{listener.path}.auth", '"none"', "nothing", hint)
-
-
-def _authentication_faults(listener: ListenerSketch, bind: str) -> Iterator[Fault]:
-    if listener.kind != "gateway" and not listener.authless and not is_loopback(bind):
+def openness_faults(listener: ListenerSketch, bind: str) -> Iterator[Fault]:
+    """Yield what is wrong with a listener that does not know its callers: it must say so, but on loopback."""
+    if not listener.authless and not is_loopback(bind):
         hint = f'it would be open on {bind}: say auth = "none" if the networks in allow may call it unauthenticated'
-        yield Fault(f"{listener.path}.auth", "nothing", '"none", since no listener can authenticate yet', hint)
+        yield Fault(f"{listener.path}.auth", "nothing", '"none"', hint)
+
+
+def authless_faults(listener: ListenerSketch) -> Iterator[Fault]:
+    """Yield what is wrong with a listener that knows its callers by tokens: it cannot do without them."""
+    if listener.authless:
+        yield Fault(f"{listener.path}.auth", '"none"', "nothing", "it knows its callers by tokens")
+
+
+def key_fault(listener: ListenerSketch) -> Fault:
+    """Return what is told where a listener knows its callers by tokens, and none can be verified."""
+    return Fault("auth.key", "nothing", f"{REFERENCE}, or jwks_url", f"{listener.path} knows its callers by tokens")

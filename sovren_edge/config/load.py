@@ -8,6 +8,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,14 @@ from pydantic import BaseModel, ValidationError
 from sovren_edge.auth.tokens import AuthSettings
 from sovren_edge.config.address import LOOPBACK
 from sovren_edge.config.fault import ConfigurationError, Fault
-from sovren_edge.config.listeners import REFERENCE, gateway_faults, listener_faults
+from sovren_edge.config.listeners import (
+    REFERENCE,
+    authless_faults,
+    gateway_faults,
+    key_fault,
+    listener_faults,
+    openness_faults,
+)
 from sovren_edge.config.model import Config, ConfigFile
 from sovren_edge.config.paths import with_absolute_paths
 from sovren_edge.config.pools import pool_faults
@@ -51,9 +59,11 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
     if lean:
         raw = _with_ours(raw, keys=local and secrets is not None)
     sketch = draw(raw)
-    handlers, handler_faults = _judge_handlers(sketch, secrets, local=local) if secrets else ({}, [])
-    file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
     bind = LOOPBACK if local else sketch.bind
+    given = _Given(bind, database=lean or sketch.database, tokens=lean or sketch.tokens)
+    doors = [door for door in sketch.opened if node in {None, door.node}]
+    handlers, handler_faults = _judge_handlers(doors, secrets, given) if secrets else ({}, [])
+    file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
     faults = _merge(
         [
             *model_faults,
@@ -126,9 +136,20 @@ def _without_far_collector(raw: dict[str, object]) -> dict[str, object]:
     return raw if near else _with(raw, "tracing", "endpoint", None)
 
 
-def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tuple[dict[str, Handler], list[Fault]]:
-    """Make the handlers of all opened listeners, by the listener's name, and the faults of those that cannot be."""
-    doors = [door for door in sketch.opened if door.kind == "handler" and door.handler is not None]
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the configuration gives to handlers."""
+
+    bind: str
+    database: bool
+    tokens: bool
+
+
+def _judge_handlers(
+    opened: Iterable[ListenerSketch], secrets: SecretSource, given: _Given
+) -> tuple[dict[str, Handler], list[Fault]]:
+    """Make the handlers of these listeners, by the listener's name, and the faults of those that cannot be."""
+    doors = [door for door in opened if door.kind == "handler" and door.handler is not None]
     classes = find_handlers({door.handler for door in doors if door.handler is not None})
     handlers: dict[str, Handler] = {}
     faults: list[Fault] = []
@@ -138,14 +159,20 @@ def _judge_handlers(sketch: Sketch, secrets: SecretSource, *, local: bool) -> tu
                 faults.append(Fault(f"{door.path}.handler", f'"{door.handler}"', "an installed handler", reason))
             case found:
                 handler, own_faults = _validate(found, door.settings, secrets, f"{door.path}.settings")
-                faults += [*own_faults, *_database_faults(door, found, has_database=local or sketch.database)]
+                faults += [*own_faults, *_lacks(door, found, given)]
                 handlers |= {door.name: handler} if handler is not None else {}
     return handlers, faults
 
 
-def _database_faults(door: ListenerSketch, handler: type[Handler], *, has_database: bool) -> Iterator[Fault]:
-    if handler.migrations is not None and not has_database:
+def _lacks(door: ListenerSketch, handler: type[Handler], given: _Given) -> Iterator[Fault]:
+    if handler.migrations is not None and not given.database:
         yield Fault("database.url", "nothing", REFERENCE, f"{door.path} keeps tables")
+    if not handler.authenticates:
+        yield from openness_faults(door, given.bind)
+        return
+    yield from authless_faults(door)
+    if not given.tokens:
+        yield key_fault(door)
 
 
 def _parse(path: Path) -> dict[str, object]:

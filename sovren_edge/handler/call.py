@@ -4,20 +4,24 @@ Must not know errors' answers, logs or metrics: the guard around it does.
 """
 
 from collections.abc import Callable
-from typing import Any
+from hashlib import blake2b
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import ValidationError
 
-from sovren_edge.handler.declaration import Answer, Body, Declaration
+from sovren_edge.handler.declaration import Body, Declaration
 from sovren_edge.handler.invalid import faults, invalid, name
 from sovren_edge.handler.route import Route
+
+_READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+_ANY: Final = "*"
 
 
 async def call(route: Route, request: web.Request) -> web.StreamResponse:
     """Answer one request; EdgeError names every fault of its path, query and body."""
     arguments = await _arguments(route.declaration, request)
-    return _response(route.declaration.answer, await route.function(**arguments))
+    return _response(route.declaration, request, await route.function(**arguments))
 
 
 async def _arguments(declaration: Declaration, request: web.Request) -> dict[str, object]:
@@ -69,12 +73,26 @@ def _body_argument(body: Body, sent: bytes) -> dict[str, object]:
     return {body.name: body.model.model_validate_json(sent)}
 
 
-def _response(answer: Answer, result: Any) -> web.StreamResponse:  # noqa: ANN401 - whatever the function declared
-    if answer == "empty":
+def _response(declaration: Declaration, request: web.Request, result: Any) -> web.StreamResponse:  # noqa: ANN401 - whatever the function declared
+    if declaration.answer == "empty":
         return web.Response(status=204)
-    if answer == "stream":
-        if not isinstance(result, web.StreamResponse):
-            raise TypeError(f"the function declared a response and returned {type(result).__name__}")
+    if declaration.may_stream and isinstance(result, web.StreamResponse):
         return result
+    if declaration.answer == "stream":
+        raise TypeError(f"the function declared a response and returned {type(result).__name__}")
     # A result that is not what was declared is a fault of ours, not an answer with a warning.
-    return web.Response(body=answer.dump_json(result, by_alias=True, warnings="error"), content_type="application/json")
+    body = declaration.answer.dump_json(result, by_alias=True, warnings="error")
+    response = web.Response(body=body, content_type="application/json")
+    return _unless_known(request, response, body) if request.method in _READING else response
+
+
+def _unless_known(request: web.Request, response: web.Response, body: bytes) -> web.Response:
+    """Give an answer its ETag, for callers that ask again and again; leave it out where its caller has it already."""
+    known = {etag.value for etag in request.if_none_match or ()}
+    etag = blake2b(body, digest_size=16).hexdigest()
+    if not known.isdisjoint({etag, _ANY}):
+        response = web.Response(status=304)
+    response.etag = etag
+    # It may be one caller's own: nobody else keeps it, and who does asks whether it is still true.
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response

@@ -21,7 +21,8 @@ class Handler(BaseModel, ABC):
     without opening the handler. Such a port is ready while the database is, unless `needs_database` is false. `moved`
     names paths that were served here once, with all below them: they answer 404, each with its sentence that says where
     they are now. The class's docstring describes the service in its OpenAPI document. `body_limit` is how many bytes a
-    request's body may have.
+    request's body may have. `authenticates` says that callers are known by tokens (`Edge.authenticate`): such a port
+    needs keys of tokens, and is refused `auth = "none"`.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -31,6 +32,7 @@ class Handler(BaseModel, ABC):
     moved: ClassVar[Mapping[str, str]] = {}
     body_limit: ClassVar[int] = 1 << 20
     decompress: ClassVar[bool] = True
+    authenticates: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, edge: Edge) -> AbstractAsyncContextManager[Routes]:

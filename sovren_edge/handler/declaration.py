@@ -10,8 +10,8 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
-from types import NoneType
-from typing import Annotated, Any, Literal, NewType, TypeAlias, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NewType, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from aiohttp.web import Request, StreamResponse
 from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, create_model
@@ -59,7 +59,8 @@ class Declaration:
     """All that a function's annotations say.
 
     `request` and `raw_query` are the names of the parameters that take the request itself and its query as it came;
-    with the latter, `query` is not checked, and only described.
+    with the latter, `query` is not checked, and only described. `may_stream` says that instead of the described answer
+    a response may be returned as it is.
     """
 
     path: Values
@@ -68,6 +69,7 @@ class Declaration:
     request: str | None
     raw_query: str | None
     answer: Answer
+    may_stream: bool
 
 
 def declare(method: str, path: str, function: Function) -> Declaration:
@@ -96,6 +98,7 @@ def _declaration(method: str, path: str, function: Function) -> Declaration:
         request=next((parameter.name for parameter in chosen.get("request", [])), None),
         raw_query=next((parameter.name for parameter in chosen.get("raw", [])), None),
         answer=_answer(hints["return"]),
+        may_stream=any(map(_is_response, _choices(hints["return"]))),
     )
 
 
@@ -185,6 +188,16 @@ def _answer(hint: Any) -> Answer:  # noqa: ANN401 - an annotation may be anythin
     annotation = without_metadata(hint)
     if annotation is NoneType:
         return "empty"
-    if isinstance(annotation, type) and issubclass(annotation, StreamResponse):
+    choices = _choices(annotation)
+    described: Any = tuple(choice for choice in choices if not _is_response(choice))
+    if not described:
         return "stream"
-    return TypeAdapter(hint)
+    return TypeAdapter(hint if len(described) == len(choices) else Union[described])  # noqa: UP007 - made at run time
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - an annotation may be anything at all
+    return get_args(hint) if get_origin(hint) in {Union, UnionType} else (without_metadata(hint),)
+
+
+def _is_response(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, StreamResponse)

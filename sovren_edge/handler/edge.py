@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aiohttp import ClientSession
 from aiohttp.web import Request
@@ -35,8 +36,8 @@ class Clock:
 class Edge:
     """What every handler needs: `name` is its listener's, `http` is shared and closed by the program.
 
-    `open_database`, `doors` (the URL of a service's first address) and `tokens` are read through `database`, `url` and
-    `authenticate`; `checks` are what /ready asks, and grow by `depends`.
+    `open_database`, `doors` (the URL of a service's first address), `tokens` and `state_dir` are read through
+    `database`, `url`, `authenticate` and `directory`; `checks` are what /ready asks, and grow by `depends`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Edge:
     metrics: Metrics
     open_database: Callable[[], AbstractAsyncContextManager[Database]] | None
     doors: Mapping[str, str]
+    state_dir: Path
     tokens: Verifier | None = None
     checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
 
@@ -58,6 +60,12 @@ class Edge:
         if self.open_database is None:
             raise StartupError(f"the listener {self.name} needs a database, and none is configured (database.url)")
         return self.open_database()
+
+    def directory(self) -> Path:
+        """Return a folder of the listener's own, for files that outlive the process; it is closed to others."""
+        own = self.state_dir / "handlers" / self.name
+        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return own
 
     async def authenticate(self, request: Request) -> Identity:
         """Return whom a request's token names; raises EdgeError: 401, or 503 where tokens cannot be verified."""

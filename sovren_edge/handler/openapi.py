@@ -113,7 +113,9 @@ def _success(route: Route, schemas: Mapping[_Part, JsonSchemaValue]) -> JsonSche
         case "stream":
             return {"200": {"description": "An answer that is not described as JSON."}}
         case _:
-            return {"200": _response("The answer.", "application/json", schemas["answer"])}
+            whole = {"200": _response("The answer.", "application/json", schemas["answer"])}
+            unchanged = {"304": {"description": "The answer is still the one whose ETag If-None-Match names."}}
+            return whole | (unchanged if route.method == "GET" else {})
 
 
 def _response(description: str, media_type: str, schema: JsonSchemaValue) -> JsonSchemaValue:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 from structlog.typing import FilteringBoundLogger
@@ -34,6 +35,7 @@ class Services:
     doors: dict[str, str]
     database: Database | None
     tokens: Verifier | None
+    state_dir: Path
     database_ready: bool = field(default=False)
 
     def edge(self, listener: str, metrics: Metrics) -> Edge:
@@ -48,6 +50,7 @@ class Services:
             open_database=None if database is None else lambda: nullcontext(database),
             doors=self.doors,
             tokens=self.tokens,
+            state_dir=self.state_dir,
         )
 
     async def watch(self) -> None:
@@ -68,7 +71,7 @@ async def open_services(part: Part, log: FilteringBoundLogger, writer: LogWriter
         database = None
         if part.database_url is not None:
             database = await stack.enter_async_context(open_database(part.database_url, part.config.database))
-        yield Services(log, writer, http, part.doors, database, _verifier(part.config.auth, http, log))
+        yield Services(log, writer, http, part.doors, database, _verifier(part.config.auth, http, log), part.state_dir)
 
 
 def _verifier(settings: AuthSettings, http: aiohttp.ClientSession, log: FilteringBoundLogger) -> Verifier | None:

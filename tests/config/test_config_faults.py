@@ -102,9 +102,7 @@ relay.connect_timeout_s: inf | a finite number |
 listeners.three.node: "g368" | Bad Name, g367 or g374 | did you mean g367?
 listeners.four.node: nothing | Bad Name, g367 or g374 | where there are nodes, every listener belongs to one
 listeners.two.port: 8090 on g367 | a port of its own | listeners.one.port is the same
-listeners.three.auth: nothing | "none", since no listener can authenticate yet \
-| it would be open on 0.0.0.0: say auth = "none" if the networks in allow may call it unauthenticated
-listeners.four.auth: nothing | "none", since no listener can authenticate yet \
+listeners.four.auth: nothing | "none" \
 | it would be open on 0.0.0.0: say auth = "none" if the networks in allow may call it unauthenticated
 database.url: nothing | a secret, as in env:NAME or file:PATH | listeners.five keeps tables
 auth.key: nothing | a secret, as in env:NAME or file:PATH, or jwks_url | listeners.five knows its callers by tokens

@@ -52,6 +52,7 @@ async def _serve(life: Life, told: Connection) -> None:
         edge = Edge(
             name="api-gateway", log=structlog.get_logger(), clock=Clock(), http=http, metrics=Metrics(),
             open_database=lambda: nullcontext(database), doors={}, tokens=verifier(),
+            state_dir=life.state_dir,
         )  # fmt: skip
         gateway = Gateway(settings=settings_from(life.settings, life.redis_url), state_dir=life.state_dir)
         async with gateway.run(edge) as running:

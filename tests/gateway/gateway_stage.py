@@ -248,6 +248,7 @@ async def _standing(world: World, settings: GatewaySettings, tracer: Tracer | No
         open_database=lambda: nullcontext(world.database),
         doors={},
         tokens=verifier(),
+        state_dir=world.state_dir,
     )
     async with Gateway(settings=settings, state_dir=world.state_dir).run(edge) as running:
         app = build_application(

@@ -78,7 +78,7 @@ Serve = Callable[[Database], Awaitable[Desk]]
 
 @pytest.fixture
 async def serve(
-    aiohttp_client: Callable[[TestServer], Awaitable["TestClient[web.Request, web.Application]"]],
+    aiohttp_client: Callable[[TestServer], Awaitable["TestClient[web.Request, web.Application]"]], tmp_path: Path
 ) -> AsyncIterator[Serve]:
     """Return a way to open the desk."""
     log = structlog.get_logger()
@@ -100,6 +100,7 @@ async def serve(
             edge = Edge(
                 name="gateway", log=log, clock=Clock(now=lambda: NOW), http=http, metrics=Metrics(), doors={},
                 open_database=None, tokens=Verifier(AUTH, OneKey(key.get_secret_value()), NOW.timestamp),
+                state_dir=tmp_path,
             )  # fmt: skip
             routes = usage_routes(
                 edge=edge,

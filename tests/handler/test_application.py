@@ -286,6 +286,40 @@ async def test_head_answers_where_get_does(serve: Serve) -> None:
             assert await response.read() == b""
 
 
+async def test_who_asks_again_is_told_only_what_is_new(serve: Serve) -> None:
+    """A GET's answer has an ETag, which is the same for the same answer, and 304 says that it still is."""
+    client = await serve([route.get("/shelves/{shelf}", search), route.post("/items", store)])
+    async with client.get("/shelves/7") as answer:
+        etag, whole = answer.headers["ETag"], await answer.read()
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+    for method, known, status in (
+        ("GET", etag, 304), ("GET", f'"other", W/{etag}', 304), ("HEAD", etag, 304), ("GET", "*", 304),
+        ("GET", '"other"', 200), ("HEAD", '"other"', 200),
+    ):  # fmt: skip
+        async with client.request(method, "/shelves/7", headers={"If-None-Match": known}) as answer:
+            assert (answer.status, answer.headers["ETag"]) == (status, etag)
+            assert await answer.read() == (whole if (method, status) == ("GET", 200) else b"")
+    async with client.get("/shelves/8", headers={"If-None-Match": etag}) as answer:
+        assert (answer.status, answer.headers["ETag"] != etag) == (200, True)
+    async with client.post("/items", json={"itemName": "x"}) as answer:
+        assert "ETag" not in answer.headers
+
+
+async def test_what_is_described_may_be_answered_otherwise(serve: Serve) -> None:
+    """A function that declares a model or a response answers with either."""
+
+    async def either(item: Item) -> Item | StreamResponse:
+        return item if item.size > 1 else Response(text="one", content_type="text/plain")
+
+    client = await serve([route.post("/items", either)])
+    for size, body in ((2, b'{"itemName":"x","size":2,"key":null}'), (1, b"one")):
+        async with client.post("/items", json={"itemName": "x", "size": size}) as answer:
+            assert await answer.read() == body
+    async with client.get("/openapi.json") as answer:
+        described = (await answer.json())["paths"]["/items"]["post"]["responses"]["200"]["content"]
+    assert list(described) == ["application/json"]
+
+
 async def test_what_is_streamed_to_head_stays_here(serve: Serve) -> None:
     """Two requests on one connection: the second answer's head follows the first's at once."""
     client = await serve(ROUTES)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
@@ -34,7 +35,7 @@ class Executives(Handler):
 
 
 @pytest.fixture
-async def edge(witness: Witness) -> AsyncIterator[Edge]:
+async def edge(witness: Witness, tmp_path: Path) -> AsyncIterator[Edge]:
     """Return an edge without a database."""
     async with ClientSession() as session:
         yield Edge(
@@ -45,6 +46,7 @@ async def edge(witness: Witness) -> AsyncIterator[Edge]:
             metrics=Metrics(),
             open_database=None,
             doors={"tts-master": "http://127.0.0.1:8200", "voila": "http://10.15.38.57:8000"},
+            state_dir=tmp_path,
         )
 
 
@@ -72,6 +74,14 @@ async def test_services_have_urls(edge: Edge) -> None:
         edge.url("tts")
     with pytest.raises(LookupError, match="known are: none"):
         replace(edge, doors={}).url("tts")
+
+
+async def test_a_listener_has_a_folder_of_its_own(edge: Edge, tmp_path: Path) -> None:
+    """It is there, closed to others, and the same whenever it is asked for."""
+    own = edge.directory()
+    assert own == tmp_path / "handlers" / "executives"
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert edge.directory() == own
 
 
 async def test_a_missing_database_is_told_by_the_listeners_name(edge: Edge) -> None:

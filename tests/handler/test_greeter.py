@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
@@ -33,7 +34,9 @@ def greeter_class(greeter: None) -> type[Handler]:  # noqa: ARG001 - it makes th
 
 
 @pytest.fixture
-async def greeter_client(greeter_class: type[Handler], serve: Serve, witness: Witness) -> AsyncIterator[Client]:
+async def greeter_client(
+    greeter_class: type[Handler], serve: Serve, witness: Witness, tmp_path: Path
+) -> AsyncIterator[Client]:
     """Serve the greeter on a free port, its tables made."""
     handler = greeter_class.model_validate(SETTINGS, context={"secrets": SECRETS})
     assert handler.migrations is not None
@@ -52,6 +55,7 @@ async def greeter_client(greeter_class: type[Handler], serve: Serve, witness: Wi
             metrics=Metrics(),
             open_database=open_it,
             doors={},
+            state_dir=tmp_path,
         )
         async with handler.open(edge) as routes:
             yield await serve(routes)
