@@ -42,9 +42,9 @@ class Problem:
             fields.append(("Retry-After", str(self.retry_after_s)))
         return tuple(fields)
 
-    def body(self, request_id: str = "") -> bytes:
-        """JSON with the RFC 9457 members and `error`, `message`, `statusCode`, which older clients read."""
-        members: dict[str, object] = {
+    def members(self) -> dict[str, object]:
+        """Return the RFC 9457 members and `error`, `message`, `statusCode`, which older clients read."""
+        return {
             "type": f"urn:sovren-edge:problem:{self.reason}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -54,9 +54,10 @@ class Problem:
             "message": self.detail,
             "statusCode": self.status,
         }
-        if request_id:
-            members["request_id"] = request_id
-        return orjson.dumps(members)
+
+    def body(self, request_id: str = "") -> bytes:
+        """Return the members as JSON, and with them the request's id, if it has one."""
+        return orjson.dumps(self.members() | ({"request_id": request_id} if request_id else {}))
 
 
 class EdgeError(Exception):

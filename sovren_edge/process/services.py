@@ -67,11 +67,17 @@ class Services:
 async def open_services(part: Part, log: FilteringBoundLogger, writer: LogWriter) -> AsyncIterator[Services]:
     """Hold what handlers share; nothing is opened that none of them can use."""
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False, middlewares=(continue_trace,)))
+        http = await stack.enter_async_context(_client())
         database = None
         if part.database_url is not None:
             database = await stack.enter_async_context(open_database(part.database_url, part.config.database))
         yield Services(log, writer, http, part.doors, database, _verifier(part.config.auth, http, log), part.state_dir)
+
+
+def _client() -> aiohttp.ClientSession:
+    # Who may have how many connections is for each handler to say: one that waits for another's is late for nothing.
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(connector=connector, trust_env=False, middlewares=(continue_trace,))
 
 
 def _verifier(settings: AuthSettings, http: aiohttp.ClientSession, log: FilteringBoundLogger) -> Verifier | None:

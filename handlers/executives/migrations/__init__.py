@@ -1,0 +1,1 @@
+"""The tables of executives, as numbered SQL."""

@@ -1,0 +1,113 @@
+"""Owns speech on disk: a file for each answer, which grows while it is spoken, and goes after a while.
+
+Files are WAV: 24 kHz, 16 bits, mono. Must not know what is said in them, nor how they are served.
+"""
+
+import asyncio
+import os
+import secrets
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from handlers.executives.events import Sounded
+
+SAMPLE_RATE, SAMPLE_BYTES = 24_000, 2
+_HEADER_BYTES = 44
+_ID_BYTES = 16  # nobody guesses 128 random bits
+
+
+class Recording:
+    """One answer's speech; nothing is written before its first samples."""
+
+    def __init__(self, directory: Path) -> None:
+        self.id = secrets.token_urlsafe(_ID_BYTES)
+        self._path = directory / f"{self.id}.wav"
+        self._length = 0
+
+    @property
+    def duration_s(self) -> float:
+        """How long it is, so far."""
+        return self._length / (SAMPLE_RATE * SAMPLE_BYTES)
+
+    async def append(self, samples: bytes) -> Sounded:
+        """Write more samples and return where they are; raises OSError."""
+        offset = self._length
+        await asyncio.to_thread(self._write, _HEADER_BYTES + offset, samples)
+        self._length += len(samples)
+        return Sounded(offset, len(samples))
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return samples that were appended; raises OSError."""
+        return await asyncio.to_thread(self._read, _HEADER_BYTES + offset, length)
+
+    async def finish(self) -> None:
+        """Write the head, which says how long it is; raises OSError."""
+        await asyncio.to_thread(self._write, 0, wav_header(self._length))
+
+    async def discard(self) -> None:
+        """Have it never been."""
+        self._length = 0
+        with suppress(OSError):
+            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+
+    async def whole(self) -> bytes:
+        """Return the whole file; raises OSError."""
+        return await asyncio.to_thread(self._path.read_bytes)
+
+    def _write(self, at: int, content: bytes) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            file.seek(at)
+            file.write(content)
+
+    def _read(self, at: int, length: int) -> bytes:
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(at)
+            return file.read(length)
+
+
+class Recordings:
+    """All of them in one directory; each is kept for `kept`."""
+
+    def __init__(self, directory: Path, kept: timedelta, now: Callable[[], datetime]) -> None:
+        self._directory = directory
+        self._kept = kept
+        self._now = now
+
+    def new(self) -> Recording:
+        """Return one that is still empty."""
+        return Recording(self._directory)
+
+    def left(self, recording_id: str) -> tuple[Path, timedelta] | None:
+        """Return where a recording is, and for how long; None if there is none, or none any more."""
+        path = self._directory / f"{recording_id}.wav"
+        try:
+            left = self._left(path)
+        except OSError:
+            return None
+        return (path, left) if left > timedelta(0) else None
+
+    def sweep(self) -> int:
+        """Remove what is too old; return how many went."""
+        gone = 0
+        for path in self._directory.glob("*.wav"):
+            with suppress(OSError):
+                if self._left(path) <= timedelta(0):
+                    path.unlink()
+                    gone += 1
+        return gone
+
+    def _left(self, path: Path) -> timedelta:
+        written_at = datetime.fromtimestamp(path.stat().st_mtime, self._now().tzinfo)
+        return self._kept - (self._now() - written_at)
+
+
+def wav_header(length: int) -> bytes:
+    """Return the 44 bytes before so many bytes of samples."""
+    rate = SAMPLE_RATE * SAMPLE_BYTES
+    form = struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE, rate, SAMPLE_BYTES, 8 * SAMPLE_BYTES)
+    riff = b"RIFF" + struct.pack("<I", length + _HEADER_BYTES - 8)
+    return riff + b"WAVEfmt " + form + b"data" + struct.pack("<I", length)

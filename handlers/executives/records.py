@@ -1,0 +1,129 @@
+"""Owns what is kept of answers: conversations, what answers cost, and those that were asked for under a key.
+
+Must not know how an answer is made. Every query is bounded by a subscriber.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from handlers.executives.activity import note
+from handlers.executives.models import Answer
+from sovren_edge.handler import Database, EdgeError, Side
+
+KEY_KEPT = timedelta(hours=24)
+
+_SESSION = """
+SELECT true FROM executive_sessions WHERE session_id = $1 AND subscriber_id = $2 AND executive_id = $3
+"""
+_EXCHANGES = """
+SELECT question, answer FROM executive_exchanges WHERE session_id = $1 ORDER BY exchange_id DESC LIMIT $2
+"""
+_USE = """
+INSERT INTO executive_sessions (session_id, subscriber_id, executive_id, created_at, used_at)
+VALUES ($1, $2, $3, $4, $4)
+ON CONFLICT (session_id) DO UPDATE SET used_at = excluded.used_at
+"""
+_ADD = "INSERT INTO executive_exchanges (session_id, question, answer, asked_at) VALUES ($1, $2, $3, $4)"
+_TRIM = """
+DELETE FROM executive_exchanges WHERE session_id = $1 AND exchange_id NOT IN (
+    SELECT exchange_id FROM executive_exchanges WHERE session_id = $1 ORDER BY exchange_id DESC LIMIT $2)
+"""
+_COST = """
+INSERT INTO executive_usage
+    (subscriber_id, executive_id, action, model, prompt_tokens, completion_tokens, audio_ms, answered_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+_KEEP = """
+INSERT INTO executive_answers AS known (subscriber_id, idempotency_key, fingerprint, answer, answered_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (subscriber_id, idempotency_key) DO UPDATE SET
+    fingerprint = excluded.fingerprint, answer = excluded.answer, answered_at = excluded.answered_at
+WHERE known.answered_at <= $6
+"""
+_KEPT = """
+SELECT fingerprint, answer FROM executive_answers
+WHERE subscriber_id = $1 AND idempotency_key = $2 AND answered_at > $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question and its answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a caller gives a request, so that it can be sent again; `fingerprint` is of what was asked."""
+
+    value: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an answer has cost; tokens are None where nobody told them."""
+
+    model: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    audio_ms: int
+
+
+class Records:
+    """The tables of conversations; `history` is how many exchanges of a session stay."""
+
+    def __init__(self, database: Database, history: int) -> None:
+        self._database = database
+        self._history = history
+
+    async def exchanges(self, session: UUID, subscriber: str, executive_id: str) -> Sequence[Exchange]:
+        """Return a session's newest exchanges, the oldest first; EdgeError 404 if it is none of theirs."""
+        if not await self._database.fetchval(_SESSION, session, subscriber, executive_id):
+            detail = "You have no session of this id with this executive."
+            raise EdgeError(404, "session_unknown", detail, side=Side.CALLER)
+        rows = await self._database.fetch(_EXCHANGES, session, self._history)
+        return [Exchange(row["question"], row["answer"]) for row in reversed(rows)]
+
+    async def keep(
+        self, subscriber: str, answer: Answer, action: str, cost: Cost, *, question: str, key: Key | None
+    ) -> None:
+        """Keep all that is kept of an answer, or nothing; raises EdgeError 503."""
+        session, executive_id, at = answer.session_id, answer.executive_id, answer.timestamp
+        async with self._database.transaction() as connection:
+            await connection.execute(_USE, session, subscriber, executive_id, at)
+            await connection.execute(_ADD, session, question, answer.response, at)
+            await connection.execute(_TRIM, session, self._history)
+            await connection.execute(
+                _COST, subscriber, executive_id, action, cost.model, cost.prompt_tokens, cost.completion_tokens,
+                cost.audio_ms, at,
+            )  # fmt: skip
+            await note(connection, subscriber, executive_id, action, at=at, metadata={"sessionId": str(session)})
+            if key is not None:
+                written = answer.model_dump_json(by_alias=True)
+                await connection.execute(_KEEP, subscriber, key.value, key.fingerprint, written, at, at - KEY_KEPT)
+
+    async def answered(self, subscriber: str, key: Key, now: datetime) -> Answer | None:
+        """Return what was answered under a key, None if nothing was; EdgeError 422 if it was for something else."""
+        row = await self._database.fetchrow(_KEPT, subscriber, key.value, now - KEY_KEPT)
+        if row is None:
+            return None
+        if row["fingerprint"] != key.fingerprint:
+            raise key_reused()
+        return Answer.model_validate_json(row["answer"])
+
+    async def forget(self, now: datetime, unused: timedelta) -> None:
+        """Remove answers under keys that are a day old, and sessions that were not used for so long."""
+        await self._database.execute("DELETE FROM executive_answers WHERE answered_at <= $1", now - KEY_KEPT)
+        await self._database.execute("DELETE FROM executive_sessions WHERE used_at <= $1", now - unused)
+
+
+def key_reused() -> EdgeError:
+    """Return what is told to whoever gives two requests one key."""
+    return EdgeError(
+        422, "idempotency_key_reused", "This Idempotency-Key was used for another request.", side=Side.CALLER
+    )

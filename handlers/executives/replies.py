@@ -1,0 +1,112 @@
+"""Owns how an answer in the making is written to one caller: as JSON once it is whole, or event by event as it comes.
+
+Must not know how it is made.
+"""
+
+import base64
+from collections.abc import AsyncIterator, Iterator
+from typing import assert_never
+
+from aiohttp import hdrs
+
+from handlers.executives.events import Began, Done, Event, Failed, FellSilent, Said, Sounded
+from handlers.executives.interaction import Interaction
+from handlers.executives.models import Answer, AudioWanted
+from handlers.executives.recording import SAMPLE_RATE
+from handlers.executives.sse import write_event
+from sovren_edge.handler import EdgeError, Problem, Request, StreamResponse
+
+EVENT_STREAM = "text/event-stream"
+# Proxies between us and the caller cut what is silent for long.
+_BEAT_S = 15.0
+_BEAT = b":\n\n"
+# Speech that is told at once: a third of a second.
+_AUDIO_BYTES = 16_384
+
+
+def wants_events(request: Request) -> bool:
+    """Whether a caller wants to be told as it comes."""
+    accepted = (part.partition(";")[0].strip().lower() for part in request.headers.get(hdrs.ACCEPT, "").split(","))
+    return EVENT_STREAM in accepted
+
+
+async def reply(request: Request, interaction: Interaction, audio: AudioWanted) -> Answer | StreamResponse:
+    """Answer a caller in the form that it wants; raises EdgeError as long as nothing of an answer is told."""
+    with interaction.followed():
+        if wants_events(request):
+            return await _stream(request, interaction, audio)
+        async for event in interaction.events():
+            if isinstance(event, Done):
+                return await _finished(event.answer, interaction, audio)
+            if isinstance(event, Failed):
+                raise raised(event.problem)
+    raise RuntimeError("an interaction ends with its last event")
+
+
+def raised(problem: Problem) -> EdgeError:
+    """Return the error that tells a problem."""
+    return EdgeError(
+        problem.status, problem.reason, problem.detail, side=problem.side, retry_after_s=problem.retry_after_s
+    )
+
+
+async def _finished(answer: Answer, interaction: Interaction, wanted: AudioWanted) -> Answer:
+    """Return an answer with its audio as it is wanted."""
+    if answer.audio is None or wanted == "none":
+        return answer.model_copy(update={"audio": None})
+    if wanted == "url" or answer.audio.url is None:
+        return answer
+    try:
+        content = base64.b64encode(await interaction.recording.whole()).decode()
+    except OSError:
+        return answer
+    return answer.model_copy(update={"audio": answer.audio.model_copy(update={"base64": content})})
+
+
+async def _stream(request: Request, interaction: Interaction, wanted: AudioWanted) -> StreamResponse:
+    response: StreamResponse | None = None
+    async for event in interaction.events(_BEAT_S):
+        if response is None:
+            if isinstance(event, Failed):
+                raise raised(event.problem)
+            response = StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
+            await response.prepare(request)
+        if event is None:
+            await response.write(_BEAT)
+            continue
+        async for written in _written(event, interaction, wanted):
+            await response.write(written)
+    if response is None:
+        raise RuntimeError("an interaction has at least one event")
+    return response
+
+
+async def _written(event: Event, interaction: Interaction, wanted: AudioWanted) -> AsyncIterator[bytes]:
+    match event:
+        case Began():
+            yield write_event("session", {"sessionId": str(event.session_id), "executiveId": event.executive_id})
+        case Said():
+            yield write_event("text", {"delta": event.text})
+        case Sounded():
+            for offset, length in _slices(event):
+                try:
+                    samples = await interaction.recording.read(offset, length)
+                except OSError:
+                    return
+                data = base64.b64encode(samples).decode()
+                yield write_event("audio", {"format": "pcm", "sampleRate": SAMPLE_RATE, "data": data})
+        case FellSilent():
+            yield write_event("audio_error", {"error": event.reason, "message": event.reason})
+        case Done():
+            answer = await _finished(event.answer, interaction, wanted)
+            yield write_event("done", answer.model_dump(mode="json", by_alias=True))
+        case Failed():
+            yield write_event("error", event.problem.members())
+        case _:
+            assert_never(event)
+
+
+def _slices(sounded: Sounded) -> Iterator[tuple[int, int]]:
+    end = sounded.offset + sounded.length
+    for offset in range(sounded.offset, end, _AUDIO_BYTES):
+        yield offset, min(_AUDIO_BYTES, end - offset)

@@ -1,0 +1,166 @@
+"""Owns the routes by which executives are talked to: a question, a briefing, and the speech of an answer.
+
+Must not know how an answer is made or written.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from aiohttp import web
+from pydantic import Field
+
+from handlers.executives.answering import Means, Task, answer
+from handlers.executives.briefing import Sources
+from handlers.executives.events import Began, Done, Said
+from handlers.executives.interaction import Desk, Interaction, Spawn
+from handlers.executives.models import Answer, BriefingWanted, Question, Wanted
+from handlers.executives.persona import turns
+from handlers.executives.recording import Recordings
+from handlers.executives.records import Exchange, Key, key_reused
+from handlers.executives.replies import reply
+from handlers.executives.roster import Executive, Roster
+from sovren_edge.handler import EdgeError, Request, Side, StreamResponse
+
+SubscriberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+AudioId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+Work = Callable[[Interaction, Key | None], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talking:
+    """Talks to executives for callers; each method that takes a request is a route."""
+
+    means: Means
+    roster: Roster
+    recordings: Recordings
+    sources: Sources
+    desk: Desk
+    spawn: Spawn
+
+    async def interact(self, question: Question, request: Request) -> Answer | StreamResponse:
+        """Ask an executive.
+
+        The answer is text and speech. With `Accept: text/event-stream` both come as they are made, as events `session`,
+        `text`, `audio` (base64 of 16-bit samples at 24 kHz), `audio_error`, `done` (the whole answer) and `error`.
+        Equal questions within 30 seconds are answered once, and so are those with one `Idempotency-Key`, for a day.
+        """
+        subscriber = (await self.means.edge.authenticate(request)).subject
+
+        async def work(interaction: Interaction, key: Key | None) -> None:
+            await self._answer(subscriber, question, key, interaction)
+
+        interaction = self._shared(request, subscriber, ("interact", question.executive_id), question, work)
+        return await reply(request, interaction, question.audio)
+
+    async def brief(
+        self,
+        subscriber_id: SubscriberId,
+        request: Request,
+        wanted: BriefingWanted = BriefingWanted(),  # noqa: B008 - immutable
+    ) -> Answer | StreamResponse:
+        """Have an executive brief a subscriber.
+
+        It rests on the subscriber's recent activity, today's usage of external services, and what waits for a decision;
+        `sources` says what of that was known. Its form is that of an answer, and its session can be gone on with.
+        """
+        caller = await self.means.edge.authenticate(request)
+        if not caller.may_act_for(subscriber_id):
+            raise EdgeError(403, "subscriber_mismatch", "This token is not this subscriber's.", side=Side.CALLER)
+        authorization = request.headers["Authorization"]
+
+        async def work(interaction: Interaction, key: Key | None) -> None:
+            await self._brief(subscriber_id, wanted, authorization, key, interaction)
+
+        interaction = self._shared(request, subscriber_id, ("briefing", wanted.executive_id), wanted, work)
+        return await reply(request, interaction, wanted.audio)
+
+    async def audio(self, audio_id: AudioId) -> StreamResponse:
+        """Fetch the speech of an answer; ranges are served, and no token is asked for."""
+        found = self.recordings.left(audio_id)
+        if found is None:
+            raise EdgeError(404, "audio_unknown", "There is no such speech, or none any more.", side=Side.CALLER)
+        path, left = found
+        headers = {
+            "Content-Type": "audio/wav",
+            "Cache-Control": f"private, max-age={int(left.total_seconds())}",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return web.FileResponse(path, headers=headers)
+
+    def _shared(self, request: Request, subscriber: str, about: Hashable, asked: Wanted, work: Work) -> Interaction:
+        """Return the answer to this, which may be in the making or just made; raises EdgeError for a faulty key."""
+        # Where speech is told makes no other answer of it.
+        spoken = asked.model_copy(update={"audio": "none" if asked.audio == "none" else "url"})
+        fingerprint = sha256(repr(about).encode() + spoken.model_dump_json().encode()).digest()
+        key = _read_key(request, fingerprint)
+        known_as = (subscriber, key.value) if key is not None else (subscriber, fingerprint)
+        interaction = self.desk.find(known_as)
+        if interaction is None:
+            interaction = Interaction(self.recordings.new(), fingerprint)
+            task = interaction.begin(lambda it: work(it, key), self.spawn, self.means.edge.log)
+            self.desk.put(known_as, interaction, task)
+        elif interaction.fingerprint != fingerprint:
+            raise key_reused()
+        return interaction
+
+    async def _answer(self, subscriber: str, question: Question, key: Key | None, interaction: Interaction) -> None:
+        if await self._known(subscriber, key, interaction):
+            return
+        executive = await self.roster.find(subscriber, question.executive_id)
+        session = question.session_id
+        history = await self._history(session, subscriber, executive.id)
+        told = turns(executive, history, question.message, question.context, proposes=self.means.proposes)
+        task = Task(
+            subscriber=subscriber, executive=executive, session=session or uuid4(), action="interaction",
+            question=question.message, turns=told, spoken=question.audio != "none", key=key,
+        )  # fmt: skip
+        await answer(self.means, task, interaction)
+
+    async def _history(self, session: UUID | None, subscriber: str, executive_id: str) -> Sequence[Exchange]:
+        return () if session is None else await self.means.records.exchanges(session, subscriber, executive_id)
+
+    async def _brief(
+        self, subscriber: str, wanted: BriefingWanted, authorization: str, key: Key | None, interaction: Interaction
+    ) -> None:
+        if await self._known(subscriber, key, interaction):
+            return
+        executive = await self._speaker(subscriber, wanted.executive_id)
+        facts = await self.sources.facts(subscriber, authorization)
+        task = Task(
+            subscriber=subscriber, executive=executive, session=uuid4(), action="briefing",
+            question="Brief me.", turns=turns(executive, (), facts.told()), spoken=wanted.audio != "none", key=key,
+            sources=facts.sources,
+        )  # fmt: skip
+        await answer(self.means, task, interaction)
+
+    async def _speaker(self, subscriber: str, executive_id: str | None) -> Executive:
+        if executive_id is None:
+            return await self.roster.chair(subscriber)
+        return await self.roster.find(subscriber, executive_id)
+
+    async def _known(self, subscriber: str, key: Key | None, interaction: Interaction) -> bool:
+        """Tell what was answered under this key already, if anything was."""
+        known = None if key is None else await self.means.records.answered(subscriber, key, self.means.edge.clock.now())
+        if known is None:
+            return False
+        interaction.tell(Began(known.executive_id, known.session_id))
+        interaction.tell(Said(known.response))
+        interaction.tell(Done(known))
+        return True
+
+
+def _read_key(request: Request, fingerprint: bytes) -> Key | None:
+    given = request.headers.getall("Idempotency-Key", ())
+    if not given:
+        return None
+    if len(given) > 1 or not _KEY.fullmatch(given[0]):
+        detail = "Idempotency-Key may be given once, as 1 to 255 printable ASCII characters."
+        raise EdgeError(400, "idempotency_key_malformed", detail, side=Side.CALLER)
+    return Key(given[0], fingerprint)
