@@ -142,7 +142,7 @@ class _Making:
         if not "".join(self._text).strip():
             if proposal is None:
                 raise EdgeError(502, "chat_empty", "The model answered nothing.", side=Side.UPSTREAM, retry_after_s=1)
-            self._say(f"I propose this: {proposal.action}. It waits for your decision.")
+            self._say(f"I propose this: {proposal.action.rstrip('. ')}. It waits for your decision.")
         self._hand_over(self._cutter.finish())
         self._pieces.put_nowait(None)
         return proposal

@@ -39,12 +39,18 @@ class Interaction:
         self._news = asyncio.Event()
         self._followers = 0
         self._task: asyncio.Task[None] | None = None
+        self._given_up = False
 
     @property
     def end(self) -> End | None:
         """How it ended; None while it goes on."""
         last = self._events[-1] if self._events else None
         return last if isinstance(last, Done | Failed) else None
+
+    @property
+    def shareable(self) -> bool:
+        """Whether somebody may still begin to follow it: it goes on, or has ended well."""
+        return not self._given_up and not isinstance(self.end, Failed)
 
     def begin(
         self, work: Callable[["Interaction"], Awaitable[None]], spawn: Spawn, log: FilteringBoundLogger
@@ -88,6 +94,7 @@ class Interaction:
 
     def _end_if_left(self) -> None:
         if self._followers == 0 and self._task is not None:
+            self._given_up = True
             self._task.cancel()
 
     async def _make(self, work: Callable[["Interaction"], Awaitable[None]], log: FilteringBoundLogger) -> None:
@@ -117,7 +124,8 @@ class Desk:
         while self._ended and self._now() - self._ended[0][0] >= SHARED_S:
             _, old, interaction = self._ended.popleft()
             self._forget(old, interaction)
-        return self._known.get(key)
+        interaction = self._known.get(key)
+        return interaction if interaction is not None and interaction.shareable else None
 
     def put(self, key: Hashable, interaction: Interaction, task: "asyncio.Task[None]") -> None:
         """Have others share an answer from now on; one that fails is shared with nobody who comes later."""

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 LONGEST_CONTEXT = 16_384
 
 # PostgreSQL stores every character but NUL.
-Text = Annotated[str, Field(min_length=1, max_length=8000, pattern=r"^[^\x00]*\S[^\x00]*$")]
+Text = Annotated[str, Field(min_length=1, max_length=8000, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
 ExecutiveId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="As in /executives/list.")]
 AudioWanted = Annotated[
     Literal["url", "base64", "none"],

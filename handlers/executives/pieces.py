@@ -13,8 +13,8 @@ from handlers.executives.plain import Plain
 
 # The first piece: a clause of this length, or of the second one once the listener has waited for so long.
 FIRST_LENGTH, FIRST_LEAST, FIRST_DUE_S = 40, 15, 0.3
-# Later pieces have so many letters at least: each costs a request.
-LEAST: Final = 24
+# Pieces have so many letters at least, the first one and later ones: each costs a request.
+FIRST_LETTERS, LETTERS = 8, 24
 # A sentence that does not end is cut here.
 MOST: Final = 400
 _CLAUSE: Final = re.compile(r"[,;:]['\")\]]*\s|\s[-\u2013\u2014]\s")
@@ -74,13 +74,17 @@ class Pieces:
         for line in lines:
             for sentence in self._segments(_ended(line)):
                 self._whole += sentence
-                pieces += self._emit(least=LEAST)
+                pieces += self._emit(least=self._letters)
         if _MAY_END.search(self._text):
             *over, self._text = self._segments(self._text)
             for sentence in over:
                 self._whole += sentence
-                pieces += self._emit(least=LEAST)
+                pieces += self._emit(least=self._letters)
         return pieces
+
+    @property
+    def _letters(self) -> int:
+        return FIRST_LETTERS if self._first else LETTERS
 
     def _segments(self, text: str) -> list[str]:
         return sentencex.segment(self._language, text) or [text]

@@ -66,11 +66,11 @@ class Executives(Handler):
     @asynccontextmanager
     async def open(self, edge: Edge) -> AsyncIterator[Routes]:
         """Serve the board until the block ends; answers that are in the making end with it."""
+        recordings = Recordings(edge.directory(), timedelta(seconds=self.audio_kept_s), edge.clock.now)
+        chat = self._chat(edge)
         async with edge.database() as database, _spawning() as spawn:
-            chat = self._chat(edge)
             means = self._means(edge, database, chat)
             activities = Activities(database)
-            recordings = Recordings(edge.directory(), timedelta(seconds=self.audio_kept_s), edge.clock.now)
             talking = Talking(
                 means=means,
                 roster=Roster(database),
