@@ -40,7 +40,8 @@ START_S, PATIENCE_S = 60.0, 180.0
 LATE_MS, EARLIER, CROWD_MB = 300.0, 0.40, 300.0
 LEAST_SENTENCES, MAX_TOKENS = 3, 400
 CEO = Executive(
-    id="ceo", name="Evelyn Marchetti", role="CEO", department="Executive", status="active", capabilities=(), voice="sage",
+    id="ceo", name="Evelyn Marchetti", role="CEO", department="Executive", status="active", capabilities=(),
+    voice="sage",
     persona="You lead the board and weigh what the others say. You care for the one thing that matters most this week, "
     "and you name it first. You speak calmly and decide clearly.",
 )  # fmt: skip

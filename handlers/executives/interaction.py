@@ -5,7 +5,7 @@ Must not know how an answer is made, nor how it is written to callers.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -66,20 +66,20 @@ class Interaction:
             self._news.set()
             self._news = asyncio.Event()
 
-    async def events(self, beat_s: float | None = None) -> AsyncIterator[Event | None]:
-        """Yield all events, from the first to the end, and None whenever nothing has happened for `beat_s`."""
+    async def events(self, beat_s: float | None = None) -> AsyncIterator[Sequence[Event]]:
+        """Yield all events to the end, as many as there are at once; none if nothing has happened for `beat_s`."""
         place = 0
         while True:
-            while place < len(self._events):
-                yield self._events[place]
-                place += 1
+            while fresh := self._events[place:]:
+                yield fresh
+                place += len(fresh)
             if self.end is not None:
                 return
             try:
                 async with asyncio.timeout(beat_s):
                     await self._news.wait()
             except TimeoutError:
-                yield None
+                yield ()
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -124,8 +124,8 @@ class Desk:
         while self._ended and self._now() - self._ended[0][0] >= SHARED_S:
             _, old, interaction = self._ended.popleft()
             self._forget(old, interaction)
-        interaction = self._known.get(key)
-        return interaction if interaction is not None and interaction.shareable else None
+        known = self._known.get(key)
+        return known if known is not None and known.shareable else None
 
     def put(self, key: Hashable, interaction: Interaction, task: "asyncio.Task[None]") -> None:
         """Have others share an answer from now on; one that fails is shared with nobody who comes later."""

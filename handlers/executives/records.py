@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from handlers.executives.activity import note
 from handlers.executives.models import Answer
 from sovren_edge.handler import Database, EdgeError, Side
 
@@ -20,27 +19,31 @@ SELECT true FROM executive_sessions WHERE session_id = $1 AND subscriber_id = $2
 _EXCHANGES = """
 SELECT question, answer FROM executive_exchanges WHERE session_id = $1 ORDER BY exchange_id DESC LIMIT $2
 """
-_USE = """
-INSERT INTO executive_sessions (session_id, subscriber_id, executive_id, created_at, used_at)
-VALUES ($1, $2, $3, $4, $4)
-ON CONFLICT (session_id) DO UPDATE SET used_at = excluded.used_at
-"""
-_ADD = "INSERT INTO executive_exchanges (session_id, question, answer, asked_at) VALUES ($1, $2, $3, $4)"
-_TRIM = """
-DELETE FROM executive_exchanges WHERE session_id = $1 AND exchange_id NOT IN (
-    SELECT exchange_id FROM executive_exchanges WHERE session_id = $1 ORDER BY exchange_id DESC LIMIT $2)
-"""
-_COST = """
-INSERT INTO executive_usage
-    (subscriber_id, executive_id, action, model, prompt_tokens, completion_tokens, audio_ms, answered_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-"""
+# All of it or nothing, and in one way to the database and back. What is newly inserted is not seen by the rest of the
+# statement: of the older exchanges one less than are to stay is kept.
 _KEEP = """
+WITH session AS (
+    INSERT INTO executive_sessions (session_id, subscriber_id, executive_id, created_at, used_at)
+    VALUES ($1, $2, $3, $4, $4) ON CONFLICT (session_id) DO UPDATE SET used_at = excluded.used_at
+), exchange AS (
+    INSERT INTO executive_exchanges (session_id, question, answer, asked_at) VALUES ($1, $5, $6, $4)
+), trimmed AS (
+    DELETE FROM executive_exchanges WHERE session_id = $1 AND exchange_id NOT IN (
+        SELECT exchange_id FROM executive_exchanges
+        WHERE session_id = $1 ORDER BY exchange_id DESC LIMIT $7::integer - 1)
+), usage AS (
+    INSERT INTO executive_usage
+        (subscriber_id, executive_id, action, model, prompt_tokens, completion_tokens, audio_ms, answered_at)
+    VALUES ($2, $3, $8, $9, $10, $11, $12, $4)
+), activity AS (
+    INSERT INTO executive_activity (subscriber_id, executive_id, action, happened_at, metadata)
+    VALUES ($2, $3, $8, $4, jsonb_build_object('sessionId', $1::uuid))
+)
 INSERT INTO executive_answers AS known (subscriber_id, idempotency_key, fingerprint, answer, answered_at)
-VALUES ($1, $2, $3, $4, $5)
+SELECT $2, $13::text, $14::bytea, $15::jsonb, $4 WHERE $13 IS NOT NULL
 ON CONFLICT (subscriber_id, idempotency_key) DO UPDATE SET
     fingerprint = excluded.fingerprint, answer = excluded.answer, answered_at = excluded.answered_at
-WHERE known.answered_at <= $6
+WHERE known.answered_at <= $16
 """
 _KEPT = """
 SELECT fingerprint, answer FROM executive_answers
@@ -93,19 +96,14 @@ class Records:
         self, subscriber: str, answer: Answer, action: str, cost: Cost, *, question: str, key: Key | None
     ) -> None:
         """Keep all that is kept of an answer, or nothing; raises EdgeError 503."""
-        session, executive_id, at = answer.session_id, answer.executive_id, answer.timestamp
-        async with self._database.transaction() as connection:
-            await connection.execute(_USE, session, subscriber, executive_id, at)
-            await connection.execute(_ADD, session, question, answer.response, at)
-            await connection.execute(_TRIM, session, self._history)
-            await connection.execute(
-                _COST, subscriber, executive_id, action, cost.model, cost.prompt_tokens, cost.completion_tokens,
-                cost.audio_ms, at,
-            )  # fmt: skip
-            await note(connection, subscriber, executive_id, action, at=at, metadata={"sessionId": str(session)})
-            if key is not None:
-                written = answer.model_dump_json(by_alias=True)
-                await connection.execute(_KEEP, subscriber, key.value, key.fingerprint, written, at, at - KEY_KEPT)
+        at = answer.timestamp
+        kept = (
+            (None, None, None) if key is None else (key.value, key.fingerprint, answer.model_dump_json(by_alias=True))
+        )
+        await self._database.execute(
+            _KEEP, answer.session_id, subscriber, answer.executive_id, at, question, answer.response, self._history,
+            action, cost.model, cost.prompt_tokens, cost.completion_tokens, cost.audio_ms, *kept, at - KEY_KEPT,
+        )  # fmt: skip
 
     async def answered(self, subscriber: str, key: Key, now: datetime) -> Answer | None:
         """Return what was answered under a key, None if nothing was; EdgeError 422 if it was for something else."""

@@ -35,15 +35,17 @@ async def reply(request: Request, interaction: Interaction, audio: AudioWanted) 
     with interaction.followed():
         if wants_events(request):
             return await _stream(request, interaction, audio)
-        async for event in interaction.events():
-            if isinstance(event, Done):
-                return await _finished(event.answer, interaction, audio)
-            if isinstance(event, Failed):
-                raise raised(event.problem)
-    raise RuntimeError("an interaction ends with its last event")
+        async for _ in interaction.events():
+            pass
+        match interaction.end:
+            case Done(answer):
+                return await _finished(answer, interaction, audio)
+            case Failed(problem):
+                raise _raised(problem)
+    raise RuntimeError("the events of an interaction go to its end")
 
 
-def raised(problem: Problem) -> EdgeError:
+def _raised(problem: Problem) -> EdgeError:
     """Return the error that tells a problem."""
     return EdgeError(
         problem.status, problem.reason, problem.detail, side=problem.side, retry_after_s=problem.retry_after_s
@@ -65,17 +67,15 @@ async def _finished(answer: Answer, interaction: Interaction, wanted: AudioWante
 
 async def _stream(request: Request, interaction: Interaction, wanted: AudioWanted) -> StreamResponse:
     response: StreamResponse | None = None
-    async for event in interaction.events(_BEAT_S):
+    async for events in interaction.events(_BEAT_S):
         if response is None:
-            if isinstance(event, Failed):
-                raise raised(event.problem)
+            match events:
+                case [Failed(problem), *_]:
+                    raise _raised(problem)
             response = StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
             await response.prepare(request)
-        if event is None:
-            await response.write(_BEAT)
-            continue
-        async for written in _written(event, interaction, wanted):
-            await response.write(written)
+        written = [part for event in events async for part in _written(event, interaction, wanted)]
+        await response.write(b"".join(written) or _BEAT)
     if response is None:
         raise RuntimeError("an interaction has at least one event")
     return response

@@ -51,7 +51,7 @@ class Executives(Handler):
     speech_model: str = "tts-1"
     gateway: str = "api-gateway"
     answers: int = Field(default=256, ge=1)
-    history: int = Field(default=10, ge=0, le=100)
+    history: int = Field(default=10, ge=1, le=100)
     session_days: int = Field(default=30, ge=1)
     audio_kept_s: int = Field(default=3600, ge=1)
     audio_prefix: str = ""

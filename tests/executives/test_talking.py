@@ -253,7 +253,7 @@ async def test_a_model_that_is_away(edge: Edge, database: Database, hands: Hands
             assert (await talk.send(question()))[2]["reason"] == "chat_failed"
         asked = len(real.asked)
         real.status = 200
-        while (await talk.send(question()))[0] != 200:
+        while (await talk.send(question()))[0] != 200:  # noqa: ASYNC110 - to ask is the condition
             await asyncio.sleep(0.01)
         assert len(real.asked) == asked + 1
 
