@@ -145,7 +145,7 @@ async def test_migrate_makes_the_handlers_tables_once(call: Call, monkeypatch: p
         text += '[database]\nurl = "env:ECHO_DATABASE"\n'
         first = await asyncio.to_thread(call, "migrate", text=text)
         again = await asyncio.to_thread(call, "migrate")
-    assert (first.exit_code, first.stdout) == (0, "applied echo/0001_echoes.sql\n")
+    assert (first.exit_code, first.stdout) == (0, "applied edge_echo_tables/0001_echoes.sql\n")
     assert (again.exit_code, again.stdout) == (0, "nothing to migrate: every table is up to date\n")
 
 
