@@ -19,8 +19,8 @@ from sovren_edge.secret import Secret
 # Shorter secrets can be guessed (RFC 7518 section 3.2).
 SECRET_LEAST = 32
 TOKEN_LIMIT, SUBJECT_LIMIT = 8192, 256
-# Half a character, which no text can be encoded with; JSON may have it.
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Half a character, which no text can be encoded with, and NUL, which PostgreSQL does not store; JSON may have both.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 # Tokens that need not be verified again; some megabytes at most.
 REMEMBERED = 1024
 OPERATOR = "operator"
@@ -213,7 +213,7 @@ def _seconds(value: object) -> float:
 
 def _identity(claims: Mapping[str, object]) -> Identity:
     subject, scope = claims["sub"], claims.get("scope", "")
-    if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_LIMIT or _SURROGATE.search(subject):
+    if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_LIMIT or _NO_TEXT.search(subject):
         raise refused("token_invalid", "The token's subject is no name.")
     scopes = frozenset(scope.split()) if isinstance(scope, str) else frozenset()
     return Identity(subject, scopes, _seconds(claims["exp"]))

@@ -79,6 +79,7 @@ def test_who_may_act_for_whom() -> None:
         (claims(exp=1e999), "token_invalid"),
         ({"sub": "founder"}, "token_invalid"),
         (claims(sub="\ud800"), "token_invalid"),
+        (claims(sub="a\0b"), "token_invalid"),
         ({"exp": int(NOON) + 60}, "token_invalid"),
         (claims(sub=5), "token_invalid"),
         (claims(sub=""), "token_invalid"),
