@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from handlers.executives.activity import Activities
 from handlers.executives.approvals import Approvals, Decision
@@ -22,6 +22,17 @@ from sovren_edge.handler import Edge, Request
 Limit = Annotated[int, Field(ge=1, le=100, description="At most so many.")]
 Offset = Annotated[int, Field(ge=0, le=1_000_000, description="So many are left out at the beginning.")]
 Word = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Take a time without an offset for one in UTC; ValueError if the calendar of UTC does not reach so far."""
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this is no time in UTC") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Member(Shape):
@@ -136,17 +147,22 @@ class Listing:
         *,
         executive_id: Annotated[ExecutiveId | None, Field(alias="executiveId")] = None,
         action: Word | None = None,
-        since: Annotated[datetime | None, Field(alias="from", description="From this moment on.")] = None,
-        until: Annotated[datetime | None, Field(alias="to", description="Before this moment.")] = None,
+        since: Annotated[Moment | None, Field(alias="from", description="From this moment on.")] = None,
+        until: Annotated[Moment | None, Field(alias="to", description="Before this moment.")] = None,
         limit: Limit = 50,
         offset: Offset = 0,
     ) -> Deeds:
         """List what your executives did."""
         caller = await self.edge.authenticate(request)
         found, total = await self.activities.page(
-            caller.subject, executive_id=executive_id, action=action, since=_in_utc(since), until=_in_utc(until),
-            limit=limit, offset=offset,
-        )  # fmt: skip
+            caller.subject,
+            executive_id=executive_id,
+            action=action,
+            since=since,
+            until=until,
+            limit=limit,
+            offset=offset,
+        )
         deeds = [
             Deed(
                 id=str(one.id), executive_id=one.executive_id, executive_name=one.executive_name, action=one.action,
@@ -174,8 +190,3 @@ class Listing:
             caller.subject, approval_id, verdict.decision, verdict.reason, by=caller.subject, now=self.edge.clock.now()
         )
         return Decided.model_validate(decided, from_attributes=True)
-
-
-def _in_utc(moment: datetime | None) -> datetime | None:
-    """Take a time without an offset for one in UTC."""
-    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 NAME = "propose_approval"
 _LONGEST = 16_384
 
-_Words = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*\S[^\x00]*$")]
+_Words = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
 Risk = Literal["low", "medium", "high"]
 
 
@@ -59,7 +59,11 @@ TOOL: Final[Mapping[str, Any]] = {
             "required": ["action", "type"],
             "properties": {
                 "action": {"type": "string", "description": "What is to be done, as one sentence."},
-                "type": {"type": "string", "description": "Its kind, as in payment, contract, hiring, message."},
+                "type": {
+                    "type": "string",
+                    "pattern": "^[a-z][a-z0-9_-]{0,39}$",
+                    "description": "Its kind, as in payment, contract, hiring, message.",
+                },
                 "value": {"type": "number", "minimum": 0, "description": "What it costs, if it costs something."},
                 "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "Of the value, as in USD."},
                 "risk": {"type": "string", "enum": ["low", "medium", "high"]},
