@@ -122,7 +122,7 @@ pools.c.endpoints.1: "g367:8090" | an address that is not the edge's own \
 pools.c.endpoints.3: "127.0.0.1:8090" | an address that is not the edge's own \
 | listeners.one listens there, so requests would come back to the edge
 listeners.three.handler: "executive" | an installed handler \
-| no installed distribution offers a handler named 'executive'; none is installed
+| no installed distribution offers a handler named 'executive'; did you mean 'executives'?
 """
 
 

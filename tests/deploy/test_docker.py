@@ -150,7 +150,7 @@ def test_what_is_copied_is_there(steps: list[tuple[str, str]]) -> None:
     """In the checkout, and not ignored; what is not the program's is."""
     copied = [shlex.split(value) for instruction, value in steps if instruction == "COPY"]
     sources = [source for words in copied if not words[0].startswith("--") for source in words[:-1]]
-    assert {"locks/", "pools/", "sovren_edge/", "config.toml"} <= {*sources}
+    assert {"locks/", "handlers/", "pools/", "sovren_edge/", "config.toml"} <= {*sources}
     for source in sources:
         assert (ROOT / source).exists()
         assert in_context(source.rstrip("/"))
@@ -187,5 +187,6 @@ def test_the_wheel_has_the_whole_program(steps: list[tuple[str, str]], tmp_path:
     arguments = [sys.executable, *arguments[1:-3], "-w", str(tmp_path), "."]
     subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    listed = subprocess.run(["git", "ls-files", "sovren_edge", "pools"], cwd=ROOT, capture_output=True, check=True)  # noqa: S607
+    ours = ["git", "ls-files", "sovren_edge", "pools", "handlers"]
+    listed = subprocess.run(ours, cwd=ROOT, capture_output=True, check=True)
     assert {*listed.stdout.decode().split()} <= {*zipfile.ZipFile(wheel).namelist()}
