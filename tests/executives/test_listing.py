@@ -276,3 +276,16 @@ def test_a_message_has_no_character_that_cannot_be_kept() -> None:
         with pytest.raises(ValueError, match="message"):
             Question.model_validate(given_ | {"message": message})
     assert Question.model_validate(given_ | {"message": " a\nb "}).message == " a\nb "
+
+
+async def test_lists_are_described(board: Board) -> None:
+    """With every parameter, by the names that callers write."""
+    async with board.client.get("/openapi.json") as answer:
+        paths = (await answer.json())["paths"]
+    names = {path: [one["name"] for one in paths[path]["get"]["parameters"]] for path in PATHS}
+    assert names == {
+        "/executives/list": ["limit", "offset", "role", "status"],
+        "/executives/activity": ["executiveId", "action", "from", "to", "limit", "offset"],
+        "/executives/pending-approvals": ["limit", "offset"],
+    }
+    assert "post" in paths[decision_of("{approval_id}")]
