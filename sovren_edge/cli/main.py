@@ -18,11 +18,13 @@ from sovren_edge.cli.options import (
     find_config,
     find_state_dir,
     json_option,
+    llm_option,
     load_map,
     load_whole,
     local_option,
     node_option,
     offset_option,
+    refuse_alone,
     refuse_both,
     secret_source,
     state_option,
@@ -76,23 +78,27 @@ def main() -> None:
 @config_option
 @node_option
 @local_option
+@llm_option
 @offset_option
 @state_option
-def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int, state_dir: Path | None) -> None:
+def serve(
+    path: Path | None, node: str | None, *, local: bool, llm: bool, port_offset: int, state_dir: Path | None
+) -> None:
     """Open a node's ports, or all of them here, until a signal."""
     refuse_both(node, local=local)
+    refuse_alone(llm=llm, local=local)
     if local:
-        check_parts()
+        check_parts(llm=llm)
     state_dir = find_state_dir(state_dir, local=local)
     config_path = find_config(path)
 
     def load() -> Loaded:
         secrets = secret_source(state_dir, local=local)
         config = load_config(config_path, secrets=secrets, local=local, node=node)
-        plan = make_plan(config, node, local=local, port_offset=port_offset)
+        plan = make_plan(config, node, local=local, port_offset=port_offset, llm=llm)
         return Loaded(plan, config, frozenset(secrets.names))
 
-    told = ("--local",) if local else () if node is None else ("--node", node)
+    told = ("--local", *(["--llm"] * llm)) if local else () if node is None else ("--node", node)
     judged_by = ("check", "--config", str(config_path), "--state-dir", str(state_dir), *told)
     sys.exit(run(Launch(load, judged_by, state_dir, port_offset)))
 
@@ -101,13 +107,15 @@ def serve(path: Path | None, node: str | None, *, local: bool, port_offset: int,
 @config_option
 @node_option
 @local_option
+@llm_option
 @state_option
-def check(path: Path | None, node: str | None, *, local: bool, state_dir: Path | None) -> None:
+def check(path: Path | None, node: str | None, *, local: bool, llm: bool, state_dir: Path | None) -> None:
     """Judge the configuration; report every fault at once."""
     refuse_both(node, local=local)
+    refuse_alone(llm=llm, local=local)
     config = load_whole(path, find_state_dir(state_dir, local=local), local=local, node=node)
     if node is not None or local:
-        load_certificates(make_plan(config, node, local=local).listeners)
+        load_certificates(make_plan(config, node, local=local, llm=llm).listeners)
     click.echo(f"{find_config(path)} is sound: {_summary(config)}")
 
 
@@ -115,14 +123,16 @@ def check(path: Path | None, node: str | None, *, local: bool, state_dir: Path |
 @config_option
 @node_option
 @local_option
+@llm_option
 @offset_option
 @json_option
-def ports(path: Path | None, node: str | None, *, local: bool, port_offset: int, as_json: bool) -> None:
+def ports(path: Path | None, node: str | None, *, local: bool, llm: bool, port_offset: int, as_json: bool) -> None:
     """Print the map of ports."""
     refuse_both(node, local=local)
+    refuse_alone(llm=llm, local=local)
     config = load_map(path, local=local)
     if node is not None or local:
-        rows = make_plan(config, node, local=local, port_offset=port_offset).map
+        rows = make_plan(config, node, local=local, port_offset=port_offset, llm=llm).map
     else:
         rows = port_map(config, Scope(config.nodes, None, local=False, port_offset=port_offset))
     if as_json:

@@ -22,6 +22,7 @@ config_option = click.option(
 )
 node_option = click.option("--node", metavar="NAME", help="Only this node's ports.")
 local_option = click.option("--local", is_flag=True, help="All ports, on 127.0.0.1, with a local stack behind them.")
+llm_option = click.option("--llm", is_flag=True, help="With --local: a small chat model as well, to try things with.")
 offset_option = click.option(
     "--port-offset", type=click.IntRange(0, 65535), default=0, metavar="N", help="Added to every port that is opened."
 )
@@ -40,6 +41,12 @@ def refuse_both(node: str | None, *, local: bool) -> None:
     """Refuse two answers to one question: which part of the map a command concerns."""
     if local and node is not None:
         raise click.UsageError("--node and --local exclude each other")
+
+
+def refuse_alone(*, llm: bool, local: bool) -> None:
+    """Refuse a chat model where there is no local stack for it."""
+    if llm and not local:
+        raise click.UsageError("--llm goes with --local: a node finds its chat server by services.chat")
 
 
 def read_subscriber(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Owns how an endpoint is written: `host:port` or `node:port`.
+"""Owns how an endpoint is written, `host:port` or `node:port`, and how a service's URL is.
 
 Must not know what listens there, nor look a name up.
 """
@@ -14,6 +14,7 @@ LOOPBACK = "127.0.0.1"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*", re.IGNORECASE)
 _WRITTEN = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_URL = re.compile(r"http(?P<tls>s)?://(?P<host>\[[^\[\]]*\]|[^\[\]:/@?#]*)(:(?P<port>[0-9]{1,5}))?(/[^\s?#]*)?(?<!/)")
 MAX_PORT = 65535
 
 
@@ -39,6 +40,17 @@ def parse_endpoint(text: str, nodes: Mapping[str, str]) -> Address:
         raise ValueError(f"a port is a number from 1 to {MAX_PORT}")
     host = str(IPv6Address(match["v6"])) if match["v6"] is not None else _resolve(match["host"], nodes)
     return Address(host, port)
+
+
+def parse_service(url: str) -> Address:
+    """Return where a service's URL leads; ValueError says what is wrong with it."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ValueError(
+            "http or https, a host, and a port and a path where they are needed, as in http://10.0.0.1:8000 or"
+            " https://[::1]/models; no slash at its end, no user, no query"
+        )
+    return parse_endpoint(f"{match['host']}:{match['port'] or (443 if match['tls'] else 80)}", {})
 
 
 def is_loopback(host: str) -> bool:

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator
 
 from sovren_edge.config.address import MAX_PORT, is_loopback
 from sovren_edge.config.fault import Fault
-from sovren_edge.config.resolved import PlannedListener, ResolvedPool
-
-Engine = tuple[str, int]
+from sovren_edge.config.resolved import PlannedEngine, PlannedListener, ResolvedPool
 
 
 def conflicts(
-    listeners: tuple[PlannedListener, ...], pools: Iterable[ResolvedPool], engines: tuple[Engine, ...]
+    listeners: tuple[PlannedListener, ...], pools: Iterable[ResolvedPool], engines: tuple[PlannedEngine, ...]
 ) -> Iterator[Fault]:
     """Yield what keeps a plan from being opened."""
     if not listeners:
@@ -23,13 +21,13 @@ def conflicts(
     yield from _loops(listeners, pools, engines)
 
 
-def _range_faults(listeners: Iterable[PlannedListener], engines: Iterable[Engine]) -> Iterator[Fault]:
+def _range_faults(listeners: Iterable[PlannedListener], engines: Iterable[PlannedEngine]) -> Iterator[Fault]:
     for path, port in _taken(listeners, engines):
         if not 1 <= port <= MAX_PORT:
             yield Fault(path, str(port), f"a port from 1 to {MAX_PORT}", "choose another --port-offset")
 
 
-def _clashes(listeners: Iterable[PlannedListener], engines: Iterable[Engine]) -> Iterator[Fault]:
+def _clashes(listeners: Iterable[PlannedListener], engines: Iterable[PlannedEngine]) -> Iterator[Fault]:
     first: dict[int, str] = {}
     for path, port in _taken(listeners, engines):
         if (other := first.setdefault(port, path)) != path:
@@ -37,11 +35,11 @@ def _clashes(listeners: Iterable[PlannedListener], engines: Iterable[Engine]) ->
 
 
 def _loops(
-    listeners: Iterable[PlannedListener], pools: Iterable[ResolvedPool], engines: Iterable[Engine]
+    listeners: Iterable[PlannedListener], pools: Iterable[ResolvedPool], engines: Iterable[PlannedEngine]
 ) -> Iterator[Fault]:
     """Endpoints on loopback may become ours when ports are moved, or when other nodes' listeners join them."""
     doors = {listener.port: listener.name for listener in listeners}
-    local = {name for name, _ in engines}
+    local = {engine.name for engine in engines}
     for pool in pools:
         for place, endpoint in enumerate(pool.endpoints):
             if is_loopback(endpoint.host) and endpoint.port in doors and endpoint.name not in local:
@@ -49,6 +47,6 @@ def _loops(
                 yield Fault(path, f'"{pool.settings.endpoints[place]}"', "an address that is not the edge's own", hint)
 
 
-def _taken(listeners: Iterable[PlannedListener], engines: Iterable[Engine]) -> Iterator[tuple[str, int]]:
+def _taken(listeners: Iterable[PlannedListener], engines: Iterable[PlannedEngine]) -> Iterator[tuple[str, int]]:
     yield from ((f"listeners.{listener.name}.port", listener.port) for listener in listeners)
-    yield from ((f"engine {name}", port) for name, port in engines)
+    yield from ((f"engine {engine.name}", engine.port) for engine in engines)

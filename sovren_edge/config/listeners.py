@@ -1,13 +1,15 @@
-"""Owns how listeners may contradict nodes and each other, and what they must say in so many words.
+"""Owns how listeners may contradict nodes, services and each other, and what they must say in so many words.
 
 Must not know pools: `pools` compares those.
 """
 
+import re
 from collections.abc import Iterator
 
 from sovren_edge.config.address import is_loopback
 from sovren_edge.config.fault import Fault, nearest, one_of
 from sovren_edge.config.sketch import ListenerSketch, Sketch
+from sovren_edge.config.violations import show
 
 REFERENCE = "a secret, as in env:NAME or file:PATH"
 
@@ -17,6 +19,7 @@ def listener_faults(sketch: Sketch, bind: str) -> Iterator[Fault]:
     for listener in sketch.listeners:
         yield from _node_faults(sketch, listener)
     yield from _clashes(sketch)
+    yield from _service_faults(sketch)
     for listener in sketch.opened:
         if listener.kind == "gateway":
             yield from authless_faults(listener)
@@ -51,6 +54,18 @@ def _clashes(sketch: Sketch) -> Iterator[Fault]:
         if first is not listener:
             where = f"{listener.port} on {listener.node}" if listener.node else f"{listener.port}"
             yield Fault(f"{listener.path}.port", where, "a port of its own", f"{first.path}.port is the same")
+
+
+def _service_faults(sketch: Sketch) -> Iterator[Fault]:
+    """See that each service is in one place: here, or elsewhere."""
+    served = {listener.service or listener.name: listener for listener in sketch.listeners}
+    for name, url in sketch.services.items():
+        path, found = f"services.{name}", show(url)
+        if name in served:
+            yield Fault(path, found, "a service that is not ours", f"{served[name].path} serves it")
+        for node in sketch.nodes:
+            if re.match(rf"https?://{node}[:/]", f"{url}/"):
+                yield Fault(path, found, "an address or a full name", f"{node} is {sketch.nodes[node]}")
 
 
 def gateway_faults(sketch: Sketch) -> Iterator[Fault]:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pools.settings import PoolSettings
 from sovren_edge.auth.networks import Network
 from sovren_edge.auth.tokens import AuthSettings
+from sovren_edge.config.address import parse_service
 from sovren_edge.gateway.settings import GatewaySettings
 from sovren_edge.handler import Handler
 from sovren_edge.observe.settings import LogSettings, TracingSettings
@@ -29,8 +30,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _service_url(text: str) -> str:
+    parse_service(text)
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+ServiceUrl = Annotated[str, AfterValidator(_service_url)]
 
 PRIVATE: tuple[IPv4Network | IPv6Network, ...] = (
     IPv4Network("127.0.0.0/8"),
@@ -132,6 +139,7 @@ class ConfigFile(BaseModel):
     auth: AuthSettings = AuthSettings()
     gateway: GatewaySettings = GatewaySettings()
     database: DatabaseSettings = DatabaseSettings()
+    services: dict[Name, ServiceUrl] = {}
     pools: dict[Name, PoolSettings] = {}
     listeners: dict[Name, Annotated[Listener, Field(discriminator="kind")]] = {}
 

@@ -13,32 +13,36 @@ from sovren_edge.config.conflicts import conflicts
 from sovren_edge.config.fault import ConfigurationError, Fault, nearest, one_of
 from sovren_edge.config.model import BalanceListener, Config, StatusListener
 from sovren_edge.config.portmap import MapRow, port_map
-from sovren_edge.config.resolved import PlannedListener, ResolvedEndpoint, ResolvedPool
+from sovren_edge.config.resolved import PlannedEngine, PlannedListener, ResolvedEndpoint, ResolvedPool
 from sovren_edge.config.scope import Scope, State, endpoint_name
 from sovren_edge.config.sketch import flatten
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one call opens; `engines` are the names and ports of the local stack's speech engines."""
+    """What one call opens; `engines` are what the local stack runs, `services` the URLs of what no listener serves."""
 
     node: str | None
     local: bool
     listeners: tuple[PlannedListener, ...]
     pools: Mapping[str, ResolvedPool]
-    engines: tuple[tuple[str, int], ...]
+    engines: tuple[PlannedEngine, ...]
+    services: Mapping[str, str]
     map: tuple[MapRow, ...]
 
 
-def make_plan(config: Config, node: str | None = None, *, local: bool = False, port_offset: int = 0) -> Plan:
-    """Return what `--node`, `--local` or neither opens; ConfigurationError carries every fault."""
+def make_plan(
+    config: Config, node: str | None = None, *, local: bool = False, port_offset: int = 0, llm: bool = False
+) -> Plan:
+    """Return what `--node`, `--local` (also with `--llm`) or neither opens; ConfigurationError carries every fault."""
     _check_choice(config, node, local=local)
-    scope = Scope(config.nodes, node, local, port_offset)
+    scope = Scope(config.nodes, node, local, port_offset, llm)
     listeners = tuple(_listeners(config, scope))
     pools = _pools(config, scope, listeners)
     engines = tuple(_engines(config, scope))
     _raise(scope, list(conflicts(listeners, pools.values(), engines)))
-    return Plan(node, local, listeners, pools, engines, port_map(config, scope))
+    services = {one.name: one.url for one in scope.services(config.services) if one.state is not State.ABSENT}
+    return Plan(node, local, listeners, pools, engines, services, port_map(config, scope))
 
 
 def health_body(service: str) -> bytes:
@@ -92,12 +96,16 @@ def _endpoints(scope: Scope, name: str, pool: PoolSettings) -> Iterator[Resolved
         yield ResolvedEndpoint(endpoint_name(name, place), address.host, address.port, state is State.ABSENT)
 
 
-def _engines(config: Config, scope: Scope) -> Iterator[tuple[str, int]]:
+def _engines(config: Config, scope: Scope) -> Iterator[PlannedEngine]:
     for name, pool in config.pools.items():
         for place, text in enumerate(pool.endpoints):
             address, state = scope.upstream(pool, text)
             if state is State.LOCAL:
-                yield endpoint_name(name, place), address.port
+                yield PlannedEngine(endpoint_name(name, place), address.port)
+    # The last in turn: speech is heard first.
+    for service in scope.services(config.services):
+        if service.state is State.LOCAL:
+            yield PlannedEngine(f"{service.name}-model", service.address.port, "chat")
 
 
 def _raise(scope: Scope, faults: list[Fault]) -> None:

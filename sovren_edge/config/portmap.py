@@ -6,6 +6,7 @@ Must not know how a row is shown.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sovren_edge.config.address import Address
 from sovren_edge.config.model import BalanceListener, Config, HandlerListener, Listener, StatusListener
 from sovren_edge.config.scope import Scope, State, endpoint_name
 
@@ -23,8 +24,8 @@ class MapRow:
 
 
 def port_map(config: Config, scope: Scope) -> tuple[MapRow, ...]:
-    """Return all listeners and upstreams, by port and node."""
-    rows = [*_listener_rows(config, scope), *_upstream_rows(config, scope)]
+    """Return all listeners, upstreams and services, by port and node."""
+    rows = [*_listener_rows(config, scope), *_upstream_rows(config, scope), *_service_rows(config, scope)]
     return tuple(sorted(rows, key=lambda row: (row.port, row.node, row.name)))
 
 
@@ -35,12 +36,19 @@ def _listener_rows(config: Config, scope: Scope) -> Iterator[MapRow]:
 
 
 def _upstream_rows(config: Config, scope: Scope) -> Iterator[MapRow]:
-    node_of = {address: node for node, address in config.nodes.items()}
     for name, pool in config.pools.items():
         for place, endpoint in enumerate(pool.endpoints):
             address, state = scope.upstream(pool, endpoint)
-            host = node_of.get(address.host, address.host)
-            yield MapRow(address.port, host, "upstream", endpoint_name(name, place), name, state)
+            yield MapRow(address.port, _host(config, address), "upstream", endpoint_name(name, place), name, state)
+
+
+def _service_rows(config: Config, scope: Scope) -> Iterator[MapRow]:
+    for one in scope.services(config.services):
+        yield MapRow(one.address.port, _host(config, one.address), "service", one.name, "", one.state)
+
+
+def _host(config: Config, address: Address) -> str:
+    return next((node for node, known in config.nodes.items() if known == address.host), address.host)
 
 
 def _target(listener: Listener) -> str:

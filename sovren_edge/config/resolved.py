@@ -1,9 +1,10 @@
-"""Owns the parts of a plan: listeners and pools with the addresses that one call gives them.
+"""Owns the parts of a plan: listeners, pools and engines with the addresses that one call gives them.
 
 Must not know how they are found.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pools.settings import PoolSettings
 from sovren_edge.config.model import Listener
@@ -43,3 +44,12 @@ class ResolvedPool:
     settings: PoolSettings
     endpoints: tuple[ResolvedEndpoint, ...]
     tiers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEngine:
+    """A process of the local stack that serves a port on loopback: what it is called, and what it does."""
+
+    name: str
+    port: int
+    kind: Literal["speech", "chat"] = "speech"

@@ -3,13 +3,17 @@
 Must not know listeners' kinds, nor what is done with an address.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pools.settings import PoolSettings
-from sovren_edge.config.address import LOOPBACK, Address, is_loopback, parse_endpoint
+from sovren_edge.config.address import LOOPBACK, Address, is_loopback, parse_endpoint, parse_service
 from sovren_edge.config.model import Listener
+
+# The service that --llm brings a model of its own for, and that model's port.
+CHAT = "chat"
+CHAT_PORT = 8110
 
 
 class State(StrEnum):
@@ -25,12 +29,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One node's part of the map, or everybody's where `node` is `None`; ports it opens are moved by `port_offset`."""
+    """One node's part of the map, or everybody's where `node` is `None`; ports it opens are moved by `port_offset`.
+
+    With `llm` the local stack has a chat model.
+    """
 
     nodes: Mapping[str, str]
     node: str | None
     local: bool
     port_offset: int
+    llm: bool = False
 
     def state(self, listener: Listener) -> State:
         """Tell whether this call opens a listener, and why not."""
@@ -47,9 +55,31 @@ class Scope:
         address = parse_endpoint(endpoint, self.nodes)
         if self.local and pool.local:
             return Address(LOOPBACK, address.port + self.port_offset), State.LOCAL
-        if self.local and not is_loopback(address.host):
-            return address, State.ABSENT
-        return address, State.EXTERNAL
+        return address, self._foreign(address)
+
+    def services(self, configured: Mapping[str, str]) -> Iterator["Service"]:
+        """Yield the services that no listener serves, as this call finds them; with `llm` one of them is its own."""
+        for name, url in configured.items():
+            if not (self.llm and name == CHAT):
+                address = parse_service(url)
+                yield Service(name, url, address, self._foreign(address))
+        if self.llm:
+            address = Address(LOOPBACK, CHAT_PORT + self.port_offset)
+            yield Service(CHAT, f"http://{address}", address, State.LOCAL)
+
+    def _foreign(self, address: Address) -> State:
+        """Tell how this call stands to what is not ours."""
+        return State.ABSENT if self.local and not is_loopback(address.host) else State.EXTERNAL
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that no listener serves: where it is, and how a call stands to it."""
+
+    name: str
+    url: str
+    address: Address
+    state: State
 
 
 def endpoint_name(pool: str, place: int) -> str:

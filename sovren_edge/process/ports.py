@@ -6,6 +6,7 @@ Must not know what is served on a port.
 from collections.abc import Callable, Collection, Mapping
 from socket import socket
 
+from sovren_edge.config.address import LOOPBACK
 from sovren_edge.config.plan import Plan
 from sovren_edge.process.parts import Part
 from sovren_edge.process.sockets import Address, Wanted, bind_all
@@ -46,7 +47,7 @@ class Ports:
         """
         wanted = wanted_ports(plan)
         if engines:
-            wanted += [Wanted(name, "127.0.0.1", port, ours=False) for name, port in plan.engines]
+            wanted += [Wanted(engine.name, LOOPBACK, engine.port, ours=False) for engine in plan.engines]
         wanted.sort(key=lambda one: one.port)
         passed, bound = dict(self._passed(wanted)), dict[Address, socket]()
         try:

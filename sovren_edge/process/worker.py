@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import uvloop
 
 from sovren_edge.errors import EdgeError, StartupError, told_together
+from sovren_edge.local.engines import Engine
 from sovren_edge.local.stack import open_stack
 from sovren_edge.observe.log import open_log
 from sovren_edge.process.channel import Channel, Message, Method, take_socket
@@ -123,10 +124,9 @@ async def _open_role(
 
         if part.role is Role.LOCAL:
             port = POSTGRES_PORT + part.port_offset
-            local = await stack.enter_async_context(
-                open_stack(part.state_dir, part.plan.engines, port, report, os.getppid())
-            )
-            yield {"database_url": local.database_url}
+            engines = [Engine(one.name, one.port, one.kind) for one in part.plan.engines]
+            url = await stack.enter_async_context(open_stack(part.state_dir, engines, port, report, os.getppid()))
+            yield {"database_url": url}
             return
         means = Means(part, sockets, given, channel, log, writer)
         methods |= await stack.enter_async_context(open_serving(means))

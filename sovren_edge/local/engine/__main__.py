@@ -1,17 +1,16 @@
-"""Owns the engine's process: its arguments, its signals and its end.
+"""Owns the engine's process: its arguments and its end.
 
 Must not know what is served.
 """
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
-import threading
 
 from sovren_edge.local.engine.server import open_server
 from sovren_edge.local.engine.speaker import open_speaker
+from sovren_edge.local.leash import take_leash
 
 
 def main() -> None:
@@ -20,22 +19,11 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    # A terminal sends Ctrl-C to a whole group of processes; the parent decides when an engine ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, name="leash", daemon=True).start()
+    take_leash()
     try:
         asyncio.run(_serve(arguments.host, arguments.port))
     except OSError as error:
         sys.exit(f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror or error}")
-
-
-def _exit_with_parent() -> None:
-    """End the process at once when the other end of standard input is gone, however its owner died."""
-    try:
-        while os.read(sys.stdin.fileno(), 1024):
-            pass
-    finally:
-        os._exit(0)
 
 
 async def _serve(host: str, port: int) -> None:
