@@ -1,4 +1,6 @@
-"""What all tests share: one PostgreSQL, with an empty database for each that asks, and how properties are tried."""
+"""What all tests share: one PostgreSQL with an empty database for each that asks, one chat model, and how properties are
+tried.
+"""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +9,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests.local_chat import temporary_chat_model
 from tests.local_postgres import temporary_database, temporary_postgres
 
 # A machine that stalls makes no property untrue.
@@ -31,4 +34,11 @@ def numbers() -> Iterator[int]:
 async def database_url(postgres: str, numbers: Iterator[int]) -> AsyncIterator[str]:
     """Yield the URL of an empty database."""
     async with temporary_database(postgres, f"test_{next(numbers)}") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def chat_model() -> Iterator[str]:
+    """Yield the real chat model's base URL, without a slash or a path; no test may end it."""
+    with temporary_chat_model() as url:
         yield url

@@ -36,8 +36,9 @@ def main() -> None:
     take_leash()
     try:
         server = xllamacpp.Server(_settings(port))
-    except RuntimeError as error:
-        sys.exit(f"cannot serve a model on {_HOST}:{port}: {error}")
+    except RuntimeError:
+        # Why is above.
+        sys.exit(f"cannot serve a model on {_HOST}:{port}")
     while server:
         # SIGTERM ends the process in its tracks: the server's own end waits for its last caller.
         signal.pause()

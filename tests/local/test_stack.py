@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from sovren_edge.errors import StartupError
+from sovren_edge.local.engines import Engine
 from sovren_edge.local.lock import hold
 from sovren_edge.local.stack import open_stack
 from tests.local.conftest import PATIENCE_S, free_port
@@ -39,8 +40,8 @@ class Events:
 async def test_what_dies_is_started_again_and_all_ends(tmp_path: Path) -> None:
     """Each death and start is reported; nothing is left."""
     events, others = Events(), set(psutil.Process().children())
-    async with open_stack(tmp_path, [("engine-1", free_port())], 5432, events.report, os.getpid()) as stack:
-        (engine,) = stack.engines
+    engine = Engine("engine-1", free_port())
+    async with open_stack(tmp_path, [engine], 5432, events.report, os.getpid()) as database_url:
         assert not engine.ready
         await events.until(lambda: engine.ready)
         pids = {kill(engine.pid), kill(server_pid(tmp_path))}
@@ -49,7 +50,7 @@ async def test_what_dies_is_started_again_and_all_ends(tmp_path: Path) -> None:
         await events.until(lambda: events.seen.count(("local_process_started", "postgres")) == 2)
         await events.until(lambda: engine.ready)
         assert engine.pid not in pids
-        connection = await asyncpg.connect(stack.database_url)
+        connection = await asyncpg.connect(database_url)
         assert await connection.fetchval("SELECT 1") == 1
         await connection.close()
     assert engine.pid is None
@@ -80,7 +81,7 @@ async def test_the_block_s_exception_is_not_wrapped_and_ends_all(tmp_path: Path)
 async def fail_within(state_dir: Path) -> None:
     """Raise an exception within the block."""
     events = Events()
-    async with open_stack(state_dir, [("engine-1", free_port())], 5432, events.report, os.getpid()):
+    async with open_stack(state_dir, [Engine("engine-1", free_port())], 5432, events.report, os.getpid()):
         await events.until(lambda: ("local_process_started", "engine-1") in events.seen)
         raise KeyError("its own")
 
