@@ -28,7 +28,7 @@ MAP = [
     (8000, "g374", "balance", "voila", True),
     (8097, "g367", "status", "monitoring-metrics", True),
     (8300, "g367", "gateway", "api-gateway", True),
-    (8250, "g367", "handler", "executives", False),
+    (8250, "g367", "handler", "executives", True),
     (8350, "g374", "handler", "", False),
     (8400, "g367", "handler", "subscribers", False),
     (8450, "g367", "handler", "multichannel", False),

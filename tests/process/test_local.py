@@ -70,7 +70,7 @@ async def test_verify_is_green(local: Program) -> None:
     verified = run("verify", "--local", "--port-offset", str(local.offset), "--json")
     findings = orjson.loads(verified.stdout)
     assert verified.returncode == 0
-    assert {finding["port"] - local.offset for finding in findings} == {8000, 8090, 8091, 8097, 8200, 8201, 8202, 8300}
+    assert {finding["port"] - local.offset for finding in findings} == {8000, 8090, 8091, 8097, 8200, 8201, 8202, 8250, 8300}
     assert (await call(local, 8090, "/health"))[1] == b'{"status":"ok","service":"tts-tier1"}'
 
 
@@ -106,7 +106,7 @@ async def test_metrics_are_what_dashboards_read(local: Program, port: int) -> No
         expected |= {"endpoint_ttfa_seconds", "pool_queue_wait_seconds", "endpoint_inflight", "endpoint_healthy"}
     assert all(f"# TYPE {name} " in text for name in expected)
     listeners = set(re.findall(r'http_request_duration_seconds_count\{.*listener="([^"]+)"', text))
-    assert len(listeners) == (8 if port == 8097 else 1)
+    assert len(listeners) == (9 if port == 8097 else 1)
 
 
 async def test_no_series_stands_twice_in_the_whole_scrape(local: Program) -> None:
