@@ -4,7 +4,7 @@ service      settings, life, routes
 talking      routes of questions, briefings and speech       listing   routes of who, what was done, what waits
 replies      an answer as JSON, or event by event            models    what callers of questions send and receive
 interaction  an answer in the making, which many may follow  events    what happens while it is made
-answering    how one is made: model, pieces, speech, records steps     how long that takes
+answering    how one is made: model, pieces, speech, records measures  how long that takes, and how it ends
 persona      what a model is told                            briefing  what a briefing rests on
 chat         asking the model's server                       circuit   whether it is asked at all
 completion   what is said to it, and by it                   plain     Markdown taken off

@@ -16,13 +16,13 @@ from handlers.executives.chat import Chat
 from handlers.executives.completion import Called, Turn, Usage
 from handlers.executives.events import Began, Done, FellSilent, Said
 from handlers.executives.interaction import Interaction
+from handlers.executives.measures import Measures, Walk
 from handlers.executives.models import Answer, Audio, Proposed
 from handlers.executives.pieces import Pieces
 from handlers.executives.proposal import TOOL, Proposal, read_proposal
 from handlers.executives.records import Cost, Key, Records
 from handlers.executives.roster import Executive
 from handlers.executives.speech import Speech, SpeechError, speak
-from handlers.executives.steps import Steps, Walk
 from sovren_edge.handler import Edge, EdgeError, Side
 
 
@@ -50,7 +50,7 @@ class Means:
     speech: Speech
     records: Records
     approvals: Approvals
-    steps: Steps
+    measures: Measures
     slots: asyncio.Semaphore
     proposes: bool
     queue_timeout_s: float
@@ -62,7 +62,7 @@ async def answer(means: Means, task: Task, interaction: Interaction) -> None:
     """Make an answer, and tell what happens on the way; raises EdgeError."""
     if means.chat is None:
         raise EdgeError(503, "chat_not_configured", "No chat model is configured here.", retry_after_s=60)
-    walk = means.steps.begin()
+    walk = means.measures.begin()
     async with _slot(means), _in_time(means.answer_timeout_s):
         walk.reached("queue")
         await _Making(means, task, interaction, walk, means.chat).run()

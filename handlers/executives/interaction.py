@@ -19,7 +19,7 @@ from sovren_edge.handler import EdgeError, Problem
 SHARED_S = 30.0
 # Who leaves may be about to ask again.
 LINGER_S = 2.0
-_STOPPED = Problem(503, "answer_given_up", "The answer was given up before it was whole.", retry_after_s=1)
+GIVEN_UP = Problem(503, "answer_given_up", "The answer was given up before it was whole.", retry_after_s=1)
 _INTERNAL = Problem(500, "internal_error", "The answer met an internal fault.")
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -106,7 +106,7 @@ class Interaction:
             log.exception("answer_failed")
             self.tell(Failed(_INTERNAL))
         finally:
-            self.tell(Failed(_STOPPED))
+            self.tell(Failed(GIVEN_UP))
             if isinstance(self.end, Failed):
                 await self.recording.discard()
 

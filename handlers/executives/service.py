@@ -19,11 +19,11 @@ from handlers.executives.chat import Chat, ChatSettings
 from handlers.executives.circuit import Circuit
 from handlers.executives.interaction import Desk, Spawn
 from handlers.executives.listing import Listing
+from handlers.executives.measures import Measures
 from handlers.executives.recording import Recordings
 from handlers.executives.records import Records
 from handlers.executives.roster import Roster
 from handlers.executives.speech import Speech
-from handlers.executives.steps import Steps
 from handlers.executives.talking import Talking
 from sovren_edge.handler import Database, Edge, EdgeError, Handler, Route, Routes, Secret, route
 
@@ -111,7 +111,7 @@ class Executives(Handler):
             speech=Speech(edge, self.speech, self.speech_model, self.speech_timeout_s),
             records=Records(database, self.history),
             approvals=Approvals(database),
-            steps=Steps(edge.metrics, edge.clock.monotonic),
+            measures=Measures(edge.metrics, edge.clock.monotonic),
             slots=asyncio.Semaphore(self.answers),
             proposes=self.proposals,
             queue_timeout_s=self.queue_timeout_s,

@@ -6,6 +6,7 @@ Must not know how an answer is made or written.
 import re
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -105,10 +106,16 @@ class Talking:
         if interaction is None:
             interaction = Interaction(self.recordings.new(), fingerprint)
             task = interaction.begin(lambda it: work(it, key), self.spawn, self.means.edge.log)
+            task.add_done_callback(partial(self._count_end, interaction))
             self.desk.put(known_as, interaction, task)
         elif interaction.fingerprint != fingerprint:
             raise key_reused()
+        else:
+            self.means.measures.shared()
         return interaction
+
+    def _count_end(self, interaction: Interaction, _ended: object) -> None:
+        self.means.measures.ended(interaction.end)
 
     async def _answer(self, subscriber: str, question: Question, key: Key | None, interaction: Interaction) -> None:
         if await self._known(subscriber, key, interaction):

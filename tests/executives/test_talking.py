@@ -377,18 +377,31 @@ async def test_speech_that_is_not_there(mute: Talk, audio_id: str) -> None:
         assert answer.status == (404 if audio_id == "x" * 22 else 400)
 
 
+def counted(talk: Talk) -> dict[tuple[str, ...], float]:
+    """Return what was counted, by name and label."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in talk.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name.endswith(("_count", "_total"))
+    }
+
+
 async def test_steps_are_counted(chat: ChatServer, speaking: Edge, database: Database, hands: Hands) -> None:
-    """Each answer counts once in each step that it reached."""
+    """Each answer counts once in each step that it reached, and by its end."""
     async with talking(chat, speaking, database, hands) as talk:
         await talk.ask()
         await talk.ask("Else?", audio="none")
-        counted = {
-            sample.labels["step"]: sample.value
-            for family in talk.metrics.registry.collect()
-            for sample in family.samples
-            if sample.name == "executives_step_seconds_count"
-        }
-    assert counted == {"queue": 2, "first_token": 2, "first_audio": 1, "whole": 2}
+        await talk.ask("Else?", audio="none")
+        chat.status = 400
+        await talk.ask("More?")
+        await eventually(lambda: ("executives_answers_total", "failed") in counted(talk))
+    assert counted(talk) == {
+        ("executives_step_seconds_count", "queue"): 3, ("executives_step_seconds_count", "first_token"): 2,
+        ("executives_step_seconds_count", "first_audio"): 1, ("executives_step_seconds_count", "whole"): 2,
+        ("executives_answers_total", "done"): 2, ("executives_answers_total", "failed"): 1,
+        ("executives_shared_total",): 1,
+    }  # fmt: skip
 
 
 async def test_a_board_that_closes_gives_up_what_is_in_the_making(

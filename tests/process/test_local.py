@@ -70,7 +70,17 @@ async def test_verify_is_green(local: Program) -> None:
     verified = run("verify", "--local", "--port-offset", str(local.offset), "--json")
     findings = orjson.loads(verified.stdout)
     assert verified.returncode == 0
-    assert {finding["port"] - local.offset for finding in findings} == {8000, 8090, 8091, 8097, 8200, 8201, 8202, 8250, 8300}
+    assert {finding["port"] - local.offset for finding in findings} == {
+        8000,
+        8090,
+        8091,
+        8097,
+        8200,
+        8201,
+        8202,
+        8250,
+        8300,
+    }
     assert (await call(local, 8090, "/health"))[1] == b'{"status":"ok","service":"tts-tier1"}'
 
 

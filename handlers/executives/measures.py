@@ -1,19 +1,21 @@
-"""Owns how long the steps of answers take, as metrics.
+"""Owns what is counted of answers: how long their steps take, how they end, and how many callers shared one.
 
-Must not know what happens in a step.
+Must not know how an answer is made.
 """
 
 from collections.abc import Callable
 from typing import Literal
 
+from handlers.executives.events import Done, End
+from handlers.executives.interaction import GIVEN_UP
 from sovren_edge.handler import Metrics
 
 Step = Literal["queue", "first_token", "first_audio", "whole"]
 _BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
-class Steps:
-    """Counts them; `now` tells seconds."""
+class Measures:
+    """Counts all answers; `now` tells seconds."""
 
     def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
         self._seconds = metrics.histogram(
@@ -22,11 +24,27 @@ class Steps:
             ["step"],
             buckets=_BOUNDS_S,
         )
+        self._answers = metrics.counter(
+            "executives_answers_total", "Answers that were made, by their end.", ["outcome"]
+        )
+        self._shared = metrics.counter("executives_shared_total", "Questions that got an answer made for another.")
         self._now = now
 
     def begin(self) -> "Walk":
         """Return the steps of a new answer."""
         return Walk(self._now, lambda step, seconds: self._seconds.labels(step).observe(seconds))
+
+    def ended(self, end: End | None) -> None:
+        """Count how an answer ended."""
+        if isinstance(end, Done):
+            outcome = "done"
+        else:
+            outcome = "given_up" if end is None or end.problem is GIVEN_UP else "failed"
+        self._answers.labels(outcome).inc()
+
+    def shared(self) -> None:
+        """Count a question that needed no answer of its own."""
+        self._shared.inc()
 
 
 class Walk:
