@@ -94,7 +94,8 @@ class Completion:
 
     def _choice(self, choice: Mapping[str, Any]) -> Iterator[ChatEvent]:
         delta = _table(choice.get("delta"))
-        if isinstance(text := delta.get("content"), str) and text:
+        # PostgreSQL keeps every character but NUL.
+        if text := _text(delta.get("content")).replace("\0", ""):
             yield Said(text)
         for call in map(_table, _list(delta.get("tool_calls"))):
             self._call(call)
