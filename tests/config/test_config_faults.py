@@ -96,7 +96,7 @@ listeners.three.prot: an unknown key \
 listeners.four.kind: nothing | a value: this key is required |
 listeners.five.port: 70000 | less than or equal to 65535 |
 listeners.five.auth: "jwt" | "none" |
-pool: an unknown key | auth, database, edge, gateway, listeners, log, nodes, pools, relay or tracing \
+pool: an unknown key | auth, database, edge, gateway, listeners, log, nodes, pools, relay, services or tracing \
 | did you mean pools?
 relay.connect_timeout_s: inf | a finite number |
 listeners.three.node: "g368" | Bad Name, g367 or g374 | did you mean g367?

@@ -6,7 +6,7 @@ from sovren_edge.config.fault import ConfigurationError, Fault
 from sovren_edge.config.model import Config
 from sovren_edge.config.plan import health_body, make_plan
 from sovren_edge.config.portmap import port_map
-from sovren_edge.config.resolved import ResolvedEndpoint
+from sovren_edge.config.resolved import PlannedEngine, ResolvedEndpoint
 from sovren_edge.config.scope import Scope, State
 from tests.config.config_texts import ECHO, MINIMAL, TWO_NODES
 from tests.config.conftest import Load
@@ -50,7 +50,7 @@ def test_local_stays_on_loopback(load: Load) -> None:
         ("::1", 7000, False),
         ("localhost", 7001, False),
     ]
-    assert plan.engines == (("engines-01", 9100), ("engines-02", 9101))
+    assert plan.engines == (PlannedEngine("engines-01", 9100), PlannedEngine("engines-02", 9101))
     assert [one.port for one in plan.pools["engines"].endpoints] == [9100, 9101]
 
 

@@ -10,6 +10,7 @@ from sovren_edge.config.fault import ConfigurationError
 from sovren_edge.config.load import load_config
 from sovren_edge.config.model import PRIVATE, Config, EdgeSettings
 from sovren_edge.config.plan import Plan, make_plan
+from sovren_edge.config.resolved import PlannedEngine
 from sovren_edge.config.scope import State
 from sovren_edge.observe.settings import LogSettings
 from sovren_edge.relay.settings import RelaySettings
@@ -107,7 +108,7 @@ def test_local_opens_all_and_leaves_loopback_alone(config: Config) -> None:
     plan = make_plan(config, local=True)
     assert _ports(plan) == {port for port, _, _, _, ok in MAP if ok}
     assert {listener.bind for listener in plan.listeners} == {"127.0.0.1"}
-    assert plan.engines == tuple((f"tts-tier1-{n:02d}", 8099 + n) for n in range(1, 6))
+    assert plan.engines == tuple(PlannedEngine(f"tts-tier1-{n:02d}", 8099 + n) for n in range(1, 6))
     assert all(one.host == "127.0.0.1" or one.absent for pool in plan.pools.values() for one in pool.endpoints)
 
 
@@ -116,6 +117,12 @@ def test_upstreams_are_on_the_map(config: Config) -> None:
     rows = [row for row in make_plan(config, "g367").map if row.kind == "upstream"]
     assert sorted((row.port, row.node, row.target) for row in rows) == sorted(UPSTREAMS)
     assert {row.state for row in rows} == {State.EXTERNAL}
+
+
+def test_the_chat_model_is_on_the_application_machine(config: Config) -> None:
+    """With --local it is not contacted."""
+    assert make_plan(config, "g367").services == {"chat": "http://10.15.38.1:8000"}
+    assert make_plan(config, local=True).services == {}
 
 
 def test_the_tiers_of_speech(config: Config) -> None:

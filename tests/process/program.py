@@ -26,7 +26,7 @@ _FIRST_OFFSET, _OFFSETS, _MAP = 10_000, 13_900, 520
 def free_offset(config: Path = ROOT / "config.toml") -> int:
     """Return an offset under which every port of a configuration, and of the local stack, is free."""
     listeners = tomllib.loads(config.read_text(encoding="utf-8"))["listeners"].values()
-    ports = [listener["port"] for listener in listeners] + [8100, 8101, 8102, 8103, 8104]
+    ports = [listener["port"] for listener in listeners] + [8100, 8101, 8102, 8103, 8104, 8110]
     # Tests that run side by side, each in a process of its own, have a part of the range of their own.
     first = _FIRST_OFFSET + _worker() * _OFFSETS // _workers()
     offsets = range(first, first + _OFFSETS // _workers() - _MAP, 20)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from sovren_edge.config.load import load_config
+from sovren_edge.config.model import Config
 from sovren_edge.config.plan import make_plan
 from sovren_edge.process.deaths import MOST, WITHIN_S, Deaths
-from sovren_edge.process.parts import Part, Role, can_become, divide
+from sovren_edge.process.parts import Part, Role, can_become, divide, doors_of
 from sovren_edge.secret import SecretSource
 
 SECRETS = {
@@ -59,13 +60,19 @@ port = 8300
 
 
 def parts(
-    tmp_path: Path, *, edge: str = "", pool: str = 'endpoints = ["127.0.0.1:1"]', processes: int = 1, speech: str = ""
-) -> dict[str, Part]:
+    tmp_path: Path, *, edge: str = "", pool: str = 'endpoints = ["127.0.0.1:1"]', processes: int = 1, speech: str = "",
+    services: str = "",
+) -> dict[str, Part]:  # fmt: skip
     """Return the parts of a configuration."""
-    path = tmp_path / "config.toml"
-    path.write_text(CONFIG.format(edge=edge, pool=pool, processes=processes, speech=speech), encoding="utf-8")
-    config = load_config(path, secrets=SecretSource(SECRETS))
+    config = load(tmp_path, CONFIG.format(edge=edge, pool=pool, processes=processes, speech=speech) + services)
     return divide(make_plan(config), config, tmp_path, 0)
+
+
+def load(tmp_path: Path, text: str) -> Config:
+    """Read a configuration."""
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, secrets=SecretSource(SECRETS))
 
 
 def test_each_port_has_its_worker(tmp_path: Path) -> None:
@@ -133,6 +140,26 @@ def test_what_others_are_told_is_no_change(tmp_path: Path) -> None:
     one = parts(tmp_path)["gateway"]
     assert one == parts(tmp_path, pool=TWO)["gateway"]
     assert not can_become(one, replace(one, database_url="postgresql://elsewhere"))
+
+
+CHAT = '[services]\nchat = "http://127.0.0.1:9"\n'
+
+
+def test_a_service_has_a_door_wherever_it_is(tmp_path: Path) -> None:
+    """Here, or where the configuration says."""
+    config = load(tmp_path, CONFIG.format(edge="", pool='endpoints = ["127.0.0.1:1"]', processes=1, speech="") + CHAT)
+    doors = doors_of(make_plan(config, port_offset=1), config)
+    assert (doors["speech"], doors["chat"]) == ("http://127.0.0.1:8201", "http://127.0.0.1:9")
+
+
+def test_where_services_are_concerns_handlers_alone(tmp_path: Path) -> None:
+    """Theirs begin anew, since they may have kept what they once asked for."""
+    before, after = parts(tmp_path), parts(tmp_path, services=CHAT)
+    assert before == after
+    handlers = replace(before["operate"], role=Role.HANDLERS)
+    moved = replace(handlers, plan=replace(handlers.plan, services={"chat": "http://127.0.0.1:9"}))
+    assert can_become(handlers, handlers)
+    assert not can_become(handlers, moved)
 
 
 def test_who_dies_seldom_begins_anew_soon() -> None:
