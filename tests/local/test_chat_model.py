@@ -62,7 +62,8 @@ async def test_an_answer_is_streamed(http: aiohttp.ClientSession, chat_model: st
     texts = [chunk["choices"][0]["delta"].get("content") for chunk in chunks]
     assert len([text for text in texts if text]) > 5
     assert usage["choices"] == []
-    assert usage["usage"]["prompt_tokens"] > usage["usage"]["completion_tokens"] > 0
+    assert usage["usage"]["prompt_tokens"] > 0
+    assert 0 < usage["usage"]["completion_tokens"] <= 40
 
 
 async def test_it_says_what_it_is(http: aiohttp.ClientSession, chat_model: str) -> None:
