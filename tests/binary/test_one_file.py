@@ -62,6 +62,19 @@ kind = "handler"
 handler = "guest"
 auth = "none"
 """
+# A service of ours, whose modules nothing imports by name.
+BOARD = """
+[database]
+url = "file:/opt/database"
+
+[auth]
+key = "file:/opt/key"
+
+[listeners.board]
+port = 9303
+kind = "handler"
+handler = "executives"
+"""
 TEXT = {"model": "tts-1", "input": "Good morning.", "voice": "heart", "response_format": "wav"}
 STATE = ("--state-dir", "/tmp/state")  # noqa: S108 - of a root of its own
 CONFIGURED = ("--config", "/opt/config.toml")
@@ -149,6 +162,15 @@ def test_commands_that_need_no_program(tiny: Tiny) -> None:
     assert refused.returncode == 1
     assert "has no local stack" in refused.stderr
     until(lambda: not tiny.folders(), 10)
+
+
+def test_services_of_ours_are_inside(tiny: Tiny) -> None:
+    """Found by their names, as strangers' are."""
+    for name, text in {"board.toml": BOARD, "database": "postgresql://127.0.0.1:1/x", "key": "k" * 32}.items():
+        (tiny.root / "opt" / name).write_text(text, encoding="utf-8")
+        (tiny.root / "opt" / name).chmod(0o600)
+    told = tiny.run("check", "--config", "/opt/board.toml")
+    assert "is sound" in told.stdout, told.stderr
 
 
 async def test_it_speaks_and_leaves_nothing(tiny: Tiny, tmp_path: Path) -> None:
