@@ -63,11 +63,12 @@ class Chat:
         self._circuit = circuit
         self._log = log
         self._model = settings.model
+        self._seen = False
 
     @property
     def ready(self) -> bool:
-        """Whether it is asked."""
-        return self._circuit.closed
+        """Whether it has answered a probe, and is asked."""
+        return self._seen and self._circuit.closed
 
     @property
     def model(self) -> str:
@@ -98,6 +99,7 @@ class Chat:
         """Probe the model until cancelled, and have it asked, or not, by what comes of it."""
         while True:
             alive = await self._probe()
+            self._seen = self._seen or alive
             if alive and self._circuit.probed():
                 self._log.info("chat_became_ready")
             if not alive and self._circuit.failed():
