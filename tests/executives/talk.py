@@ -22,7 +22,7 @@ class Talk:
 
     board: Board
     chat: ChatServer
-    metrics: Metrics
+    edge: Edge
 
     async def ask(self, message: str = "How are we?", subject: str = FOUNDER, **members: object) -> Told:
         """Ask the CEO; return the answer, or the error."""
@@ -70,6 +70,6 @@ async def talking(
     """Open the board with this model."""
     given = {"chat_url": chat.url, "probe_interval_s": 0.02} | settings
     handler = Executives.model_validate_json(json.dumps(given))
-    metrics = Metrics()
-    async with open_board(handler, replace(edge, metrics=metrics), database, hands) as board:
-        yield Talk(board, chat, metrics)
+    edge = replace(edge, metrics=Metrics())
+    async with open_board(handler, edge, database, hands) as board:
+        yield Talk(board, chat, edge)

@@ -381,7 +381,7 @@ def counted(talk: Talk) -> dict[tuple[str, ...], float]:
     """Return what was counted, by name and label."""
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in talk.metrics.registry.collect()
+        for family in talk.edge.metrics.registry.collect()
         for sample in family.samples
         if sample.name.endswith(("_count", "_total"))
     }
