@@ -1,6 +1,8 @@
 """Owns whether the chat model is asked at all: after some failures nobody is, until it has answered a probe.
 
-Must not know how it is asked.
+One failure may be the network's or the question's. Of a model that has not answered since it was found, one is enough:
+so a model that is away at the start is known to be at the first probe, and one that answers probes but no calls costs
+one caller's time, not three. Must not know how the model is asked.
 """
 
 from typing import Final
@@ -9,11 +11,11 @@ FALL: Final = 3
 
 
 class Circuit:
-    """Open after `fall` failures in a row, of calls or probes; a probe that is answered closes it."""
+    """Open after `fall` failures in a row, of calls or probes; only a probe that is answered closes it."""
 
     def __init__(self, fall: int = FALL) -> None:
         self._fall = fall
-        self._failures = 0
+        self._failures = fall - 1
         self.closed = True
 
     def failed(self) -> bool:
@@ -31,5 +33,5 @@ class Circuit:
     def probed(self) -> bool:
         """Count an answer to a probe; return whether it closed the circuit."""
         closes = not self.closed
-        self.closed, self._failures = True, 0
+        self.closed, self._failures = True, self._fall - 1 if closes else 0
         return closes
