@@ -7,8 +7,9 @@ interaction  an answer in the making, which many may follow  events    what happ
 answering    how one is made: model, pieces, speech, records measures  how long that takes, and how it ends
 persona      what a model is told                            briefing  what a briefing rests on
 chat         asking the model's server                       circuit   whether it is asked at all
-completion   what is said to it, and by it                   plain     Markdown taken off
-pieces       a growing text, cut where it can be spoken   sse          server-sent events, read and written
+listening    its answer as it comes, in time                 refusals  what callers are told where there is none
+completion   what is said to it, and by it                   sse       server-sent events, read and written
+pieces       a growing text, cut where it can be spoken      plain     Markdown taken off; inline: within a line
 speech       pieces become samples                           recording speech on disk
 roster       who there is                                    activity  what was done
 approvals    what waits for consent                          proposal  what a model may propose

@@ -1,12 +1,13 @@
 """Owns asking a chat model: any server of OpenAI's `/chat/completions`, over the shared client.
 
-What such a server says in an error is its operator's business: it is neither told nor logged. Must not know who asks,
-nor what becomes of the answer.
+Each question has a connection of its own. One that was kept may have ended unseen, so that the question must be sent
+twice, and on one whose packets vanish a caller would wait for a token that never comes; a new one tells both while it
+connects. Must not know who asks, nor what becomes of the answer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,21 +16,18 @@ from pydantic import SecretStr
 from structlog.typing import FilteringBoundLogger
 
 from handlers.executives.circuit import Circuit
-from handlers.executives.completion import BrokenError, ChatEvent, Completion, Turn, first_model, request_body
-from handlers.executives.sse import Reader, TooLongError
-from sovren_edge.handler import EdgeError, Side
+from handlers.executives.completion import ChatEvent, Turn, first_model, request_body
+from handlers.executives.listening import Listening
+from handlers.executives.refusals import refusal, says_unfit, too_slow, unavailable
+from sovren_edge.handler import EdgeError
 
-_RETRY_S, _LONGEST_RETRY_S = 5, 60
 _OK: Final = 200
-_BUSY: Final = frozenset({429, 503})
-# Servers that have no list of models answer so, and answer all the same.
-_ALIVE: Final = frozenset({_OK, 404, 405})
+# Servers that have no list of models, show it to nobody, or are busy, answer so, and answer questions all the same.
+_ALIVE: Final = frozenset({_OK, 403, 404, 405, 429})
 _LONGEST_LIST: Final = 1 << 20
-_PROBE_TIMEOUT_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 1.8
 # While all is well, the model is probed so many times more rarely.
 _CALM: Final = 5
-# What says that a model is not fit to be asked; one that is busy, or asked in the wrong way, is.
-_FAILURES: Final = frozenset({"chat_unavailable", "chat_timeout", "chat_failed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +45,9 @@ class ChatSettings:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What makes us known there."""
+        """What makes us known there; and tokens come as they are written, not packed by the hundred."""
         known = {} if self.key is None else {"Authorization": f"Bearer {self.key.get_secret_value()}"}
-        return {"Content-Type": "application/json"} | known
+        return {"Content-Type": "application/json", "Accept-Encoding": "identity", "Connection": "close"} | known
 
 
 class Chat:
@@ -82,125 +80,99 @@ class Chat:
         """Have the model answer; leaving the block early ends its work.
 
         Raises EdgeError, here or while its events are read: 503 while the circuit is open, where the model cannot be
-        reached or has too much to do, 504 where it is too slow, 502 where it fails or says what nobody understands.
+        reached or has too much to do, 504 where it is too slow, 502 where it fails, refuses, or says what nobody
+        understands.
         """
         if not self._circuit.closed:
-            raise _unavailable()
+            raise unavailable()
+        since = asyncio.get_running_loop().time()
+        with self._judged():
+            answer = await self._send(turns, tools, since)
         try:
-            async with self._answer(turns, tools) as answer:
-                yield self._events(answer)
-        except EdgeError as error:
-            if error.problem.reason in _FAILURES and self._circuit.failed():
-                self._log.warning("chat_became_unready", why=error.problem.reason)
-            raise
-        self._circuit.answered()
+            self._check(answer)
+            async with aclosing(self._events(answer, since)) as events:
+                yield events
+        finally:
+            answer.close()
 
     async def watch(self) -> None:
         """Probe the model until cancelled, and have it asked, or not, by what comes of it."""
         while True:
-            alive = await self._probe()
-            self._seen = self._seen or alive
-            if alive and self._circuit.probed():
+            fault = await self._probe()
+            self._seen = self._seen or not fault
+            if not fault and self._circuit.probed():
                 self._log.info("chat_became_ready")
-            if not alive and self._circuit.failed():
-                self._log.warning("chat_became_unready", why="probe")
-            await asyncio.sleep(self._settings.probe_interval_s * (_CALM if alive else 1))
+            if fault and self._circuit.failed():
+                self._log.warning("chat_became_unready", why=fault)
+            await asyncio.sleep(self._settings.probe_interval_s * (1 if fault else _CALM))
 
-    @asynccontextmanager
-    async def _answer(
-        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, object]]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if not self._model:
-            await self._probe()
-        body = request_body(self._model, turns, tools, self._settings.max_tokens)
-        answer = await self._send(body)
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Have the circuit know what becomes of a question."""
         try:
-            self._check_status(answer)
-            yield answer
-        finally:
-            # What was not read to its end is not used again: that ends the model's work.
-            answer.close()
+            yield
+        except EdgeError as error:
+            if says_unfit(error) and self._circuit.failed():
+                self._log.warning("chat_became_unready", why=error.problem.reason)
+            raise
 
-    async def _send(self, body: bytes) -> aiohttp.ClientResponse:
-        """Return the answer's head; a connection that had ended unseen is no fault of the model's, and tried anew."""
-        settings, again = self._settings, True
-        timeout = aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_s)
-        while True:
-            try:
-                async with asyncio.timeout(settings.first_token_timeout_s):
-                    return await self._http.post(
-                        f"{settings.url}/chat/completions", data=body, headers=settings.headers, timeout=timeout
-                    )
-            except aiohttp.ServerDisconnectedError:
-                if not again:
-                    raise _failed() from None
-                again = False
-            except aiohttp.ConnectionTimeoutError:
-                raise _unavailable() from None
-            except TimeoutError:
-                raise _too_slow(settings.first_token_timeout_s) from None
-            except aiohttp.ClientError:
-                raise _unavailable() from None
+    async def _send(
+        self, turns: Sequence[Turn], tools: Sequence[Mapping[str, object]], since: float
+    ) -> aiohttp.ClientResponse:
+        """Return the head of an answer, whatever its status."""
+        settings = self._settings
+        if not self._model and await self._probe():
+            raise unavailable()
+        body = request_body(self._model, turns, tools, settings.max_tokens)
+        try:
+            async with asyncio.timeout_at(since + settings.first_token_timeout_s):
+                return await self._http.post(
+                    f"{settings.url}/chat/completions", data=body, headers=settings.headers,
+                    timeout=aiohttp.ClientTimeout(connect=settings.connect_timeout_s), allow_redirects=False,
+                )  # fmt: skip
+        except aiohttp.ClientError:
+            raise unavailable() from None
+        except TimeoutError:
+            raise too_slow(settings.first_token_timeout_s) from None
 
-    def _check_status(self, answer: aiohttp.ClientResponse) -> None:
-        if answer.status == _OK:
+    def _check(self, answer: aiohttp.ClientResponse) -> None:
+        error = refusal(answer.status, answer.headers.get("Retry-After", ""))
+        if error is None:
             return
-        if answer.status in _BUSY:
-            retry = answer.headers.get("Retry-After", "")
-            retry_s = min(int(retry), _LONGEST_RETRY_S) if retry.isascii() and retry.isdigit() else _RETRY_S
-            detail = "The chat model has too much to do at the moment."
-            raise EdgeError(503, "chat_busy", detail, side=Side.UPSTREAM, retry_after_s=max(retry_s, 1))
-        self._log.warning("chat_refused", status=answer.status)
-        if answer.status >= 500:  # noqa: PLR2004 - from here on the fault is the server's
-            raise _failed()
-        raise EdgeError(502, "chat_refused", "The chat model refuses to be asked like this.", side=Side.EDGE)
+        if error.problem.reason != "chat_busy":
+            self._log.warning("chat_refused", status=answer.status)
+        raise error
 
-    async def _events(self, answer: aiohttp.ClientResponse) -> AsyncIterator[ChatEvent]:
-        reader, completion = Reader(), Completion()
-        timeout_s = self._settings.first_token_timeout_s
+    async def _events(self, answer: aiohttp.ClientResponse, since: float) -> AsyncGenerator[ChatEvent, None]:
+        settings = self._settings
+        listening = Listening(
+            answer, since,
+            first_token_timeout_s=settings.first_token_timeout_s, token_timeout_s=settings.token_timeout_s,
+        )  # fmt: skip
+        with self._judged():
+            async with aclosing(listening.events()) as events:
+                async for event in events:
+                    self._circuit.answered()
+                    yield event
+
+    async def _probe(self) -> str:
+        """Ask whether the model is there, and what it is called; return what is wrong, nothing where all is well."""
+        settings = self._settings
+        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S, connect=settings.connect_timeout_s)
+        get = self._http.get(f"{settings.url}/models", headers=settings.headers, timeout=timeout, allow_redirects=False)
         try:
-            while chunk := await _next(answer, timeout_s):
-                for event in reader.feed(chunk):
-                    for said in completion.read(event.data):
-                        timeout_s = self._settings.token_timeout_s
-                        yield said
-            for said in completion.finish():
-                yield said
-        except (BrokenError, TooLongError, aiohttp.ClientError):
-            raise _failed() from None
-
-    async def _probe(self) -> bool:
-        """Ask whether the model is there, and what it is called."""
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S, connect=self._settings.connect_timeout_s)
-        url = f"{self._settings.url}/models"
-        try:
-            async with self._http.get(url, headers=self._settings.headers, timeout=timeout) as answer:
-                body = await answer.content.read(_LONGEST_LIST)
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-        if answer.status == _OK and not self._model:
-            self._model = first_model(body)
-        return answer.status in _ALIVE
+            async with get as answer:
+                body = await _beginning(answer.content)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return type(error).__name__
+        if answer.status == _OK and not settings.model:
+            self._model = first_model(body) or self._model
+        return "" if answer.status in _ALIVE else f"status {answer.status}"
 
 
-async def _next(answer: aiohttp.ClientResponse, timeout_s: float) -> bytes:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await answer.content.readany()
-    except TimeoutError:
-        raise _too_slow(timeout_s) from None
-
-
-def _unavailable() -> EdgeError:
-    detail = "The chat model cannot be reached at the moment."
-    return EdgeError(503, "chat_unavailable", detail, side=Side.UPSTREAM, retry_after_s=_RETRY_S)
-
-
-def _too_slow(timeout_s: float) -> EdgeError:
-    detail = f"The chat model said nothing for {timeout_s:g} s."
-    return EdgeError(504, "chat_timeout", detail, side=Side.UPSTREAM, retry_after_s=_RETRY_S)
-
-
-def _failed() -> EdgeError:
-    detail = "The chat model failed before its answer was whole."
-    return EdgeError(502, "chat_failed", detail, side=Side.UPSTREAM, retry_after_s=_RETRY_S)
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    """Return a body, or as much of it as a list of models can need."""
+    body = bytearray()
+    while chunk := await content.read(_LONGEST_LIST - len(body)):
+        body += chunk
+    return bytes(body)

@@ -4,13 +4,16 @@ Must not know connections, nor who asks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
 _END: Final = "[DONE]"
-_LONGEST_ARGUMENTS: Final = 65_536
+_LONGEST_CALLS: Final = 65_536
+# What a chunk may hold that the model has written; thoughts have names of their own, and are not told.
+_WRITTEN: Final = ("content", "refusal", "tool_calls", "reasoning_content", "reasoning")
+_BROKEN_OFF: Final = frozenset({"error", "abort"})
 
 
 class BrokenError(Exception):
@@ -52,7 +55,7 @@ ChatEvent: TypeAlias = Said | Called | Usage
 
 
 def request_body(model: str, turns: Sequence[Turn], tools: Sequence[Mapping[str, object]], max_tokens: int) -> bytes:
-    """Return what asks for an answer that comes as it is written."""
+    """Return the JSON that asks for an answer which comes as it is written."""
     body: dict[str, object] = {
         "model": model,
         "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
@@ -64,52 +67,96 @@ def request_body(model: str, turns: Sequence[Turn], tools: Sequence[Mapping[str,
 
 
 class Completion:
-    """Reads one answer, chunk after chunk; `whole` once the server has said that it is."""
+    """Reads one answer, chunk after chunk.
+
+    `begun` once the model has written something, be it a thought that nobody is told; `whole` once the server has said
+    that nothing of the answer is missing: what may still come is what it has cost.
+    """
 
     def __init__(self) -> None:
+        self.begun = False
         self.whole = False
-        self._calls: dict[int, list[str]] = {}
+        self._calls = _Calls()
+        self._usage: Usage | None = None
 
-    def read(self, data: str) -> Iterator[ChatEvent]:
+    def read(self, data: str) -> Iterator[Said]:
         """Yield what a chunk says; raises BrokenError."""
         if data == _END:
             self.whole = True
             return
         chunk = _table(_parsed(data))
-        if chunk.get("error"):
+        # Some servers say that they failed, and end as if they had not.
+        if chunk.get("error") or chunk.get("object") == "error":
             raise BrokenError
         for choice in map(_table, _list(chunk.get("choices"))):
             yield from self._choice(choice)
         usage = _table(chunk.get("usage"))
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if isinstance(counts[0], int) and isinstance(counts[1], int):
-            yield Usage(counts[0], counts[1])
+            self._usage = Usage(counts[0], counts[1])
 
-    def finish(self) -> Iterator[ChatEvent]:
-        """Yield what is known to be whole only when the stream has ended; raises BrokenError if it broke off."""
+    def finish(self) -> Iterator[Called | Usage]:
+        """Yield what is known only when the stream has ended; raises BrokenError if it broke off."""
         if not self.whole:
             raise BrokenError
-        for _, (name, *arguments) in sorted(self._calls.items()):
-            yield Called(name, "".join(arguments))
+        if self._usage is not None:
+            yield self._usage
+        yield from self._calls.all()
 
-    def _choice(self, choice: Mapping[str, Any]) -> Iterator[ChatEvent]:
+    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Said]:
         delta = _table(choice.get("delta"))
-        # PostgreSQL keeps every character but NUL.
-        if text := _text(delta.get("content")).replace("\0", ""):
+        self.begun = self.begun or any(delta.get(name) for name in _WRITTEN)
+        # No database stores NUL as text.
+        text = (_text(delta.get("content")) or _text(delta.get("refusal"))).replace("\0", "")
+        if text:
             yield Said(text)
         for call in map(_table, _list(delta.get("tool_calls"))):
-            self._call(call)
-        self.whole = self.whole or bool(choice.get("finish_reason"))
+            self._calls.add(call)
+        if (reason := _text(choice.get("finish_reason"))) in _BROKEN_OFF:
+            raise BrokenError
+        self.whole = self.whole or bool(reason)
 
-    def _call(self, call: Mapping[str, Any]) -> None:
-        index, function = call.get("index", 0), _table(call.get("function"))
+
+class _Calls:
+    """The functions that are called in one answer; their arguments come in parts."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._at: dict[int, _Call] = {}
+        self._length = 0
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Take a part of a call; raises BrokenError if they become too long."""
+        index, function = part.get("index", 0), _table(part.get("function"))
         if not isinstance(index, int):
             raise BrokenError
-        parts = self._calls.setdefault(index, [""])
-        parts[0] = parts[0] or _text(function.get("name"))
-        parts.append(_text(function.get("arguments")))
-        if sum(map(len, parts)) > _LONGEST_ARGUMENTS:
+        call = self._call(index, _text(part.get("id")))
+        name, arguments = _text(function.get("name")), _text(function.get("arguments"))
+        call.name = call.name or name
+        call.arguments.append(arguments)
+        self._length += len(name) + len(arguments) + 1
+        if self._length > _LONGEST_CALLS:
             raise BrokenError
+
+    def all(self) -> Iterator[Called]:
+        """Yield the calls in their order."""
+        return (Called(call.name, "".join(call.arguments)) for call in self._calls if call.name)
+
+    def _call(self, index: int, given: str) -> "_Call":
+        """Return the call that a part belongs to; some servers count all as the first, and tell them apart by id."""
+        call = self._at.get(index)
+        if call is None or (given and call.id and given != call.id):
+            call = self._at[index] = _Call()
+            self._calls.append(call)
+        call.id = call.id or given
+        return call
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
 
 
 def first_model(body: bytes) -> str:
