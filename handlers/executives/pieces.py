@@ -1,7 +1,8 @@
 """Owns cutting an answer that is still being written into pieces that can be spoken.
 
 A piece is one sentence or more. Where sentences end is sentencex's judgement, and a sentence is over when something has
-come behind it. The first piece may end with a clause, so that speech begins soon. Must not know who writes or speaks.
+come behind it. The first piece may end with a clause, so that speech begins soon; once the listener has waited, with
+whatever can stand alone. Must not know who writes or speaks.
 """
 
 import re
@@ -17,8 +18,22 @@ FIRST_LENGTH, FIRST_LEAST, FIRST_DUE_S = 40, 15, 0.3
 FIRST_LETTERS, LETTERS = 8, 24
 # A sentence that does not end is cut here.
 MOST: Final = 400
-_CLAUSE: Final = re.compile(r"[,;:]['\")\]]*\s|\s[-\u2013\u2014]\s")
+# A text is looked at in pieces of this length, so that what is looked at again and again is short.
+_WINDOW: Final = 256
+_CLAUSE: Final = re.compile(
+    r"[,;:][\"'\u201d\u2019)\]]*\s|\s[-\u2013]\s|\u2014\s?(?=.)|[\uff0c\uff1b\uff1a\u3001](?=.)"
+)
+# Before such a word a voice may pause.
+_JOINING: Final = re.compile(
+    r"\s(?=(?:and|but|or|so|yet|because|since|although|though|while|when|where|which|who|that|if|unless|until)\s)",
+    re.IGNORECASE,
+)
+_WORD_END: Final = re.compile(r"(?<=\w)\s")
+# Whatever stands only within sentences; all else may end one.
 _MAY_END: Final = re.compile(r"[^\w ,'\"()-]")
+# What ends a sentence with no space behind it, and what ends a line so that nobody runs on.
+_WIDE_ENDS: Final = ("\u3002", "\uff01", "\uff1f", "\uff0e", "\u2026")
+_PAUSES: Final = (".", "!", "?", ",", ";", ":", "\uff0c", "\uff1b", "\uff1a", *_WIDE_ENDS)
 
 
 class Pieces:
@@ -27,6 +42,7 @@ class Pieces:
     def __init__(self, language: str = "en") -> None:
         self._language = language
         self._plain = Plain()
+        # What may go on, behind sentences that are over and too short for a piece.
         self._text = ""
         self._whole = ""
         self._first = True
@@ -39,76 +55,92 @@ class Pieces:
 
     def add(self, text: str, now: float) -> list[str]:
         """Return the pieces that more of the answer completes."""
-        plain = self._plain.feed(text)
-        if self._begun_at is None and plain.strip():
-            self._begun_at = now
-        self._text += plain
-        return self._cut(now)
+        pieces: list[str] = []
+        for at in range(0, len(text), _WINDOW):
+            self._text += self._plain.feed(text[at : at + _WINDOW])
+            if self._begun_at is None and self._text.strip():
+                self._begun_at = now
+            pieces += self.at(now)
+        return pieces
 
     def at(self, now: float) -> list[str]:
-        """Return the first piece if it is due."""
-        return self._cut(now)
+        """Return the pieces that are due, or over; to be asked at `due_at`."""
+        pieces = self._sentences()
+        if self._first:
+            pieces += self._beginning(now)
+        while len(self._text) > MOST:
+            pieces += self._cut(self._text.rfind(" ", 0, MOST) + 1 or MOST)
+        return pieces
 
     def finish(self) -> list[str]:
         """Return the rest."""
         self._text += self._plain.finish()
-        pieces = self._sentences()
-        self._whole += self._text
-        self._text = ""
-        return [*pieces, *self._emit(least=1)]
-
-    def _cut(self, now: float) -> list[str]:
-        pieces = self._sentences()
-        if self._first and not pieces:
-            pieces = self._clause(now)
-        while len(self._text) > MOST:
-            at = self._text.rfind(" ", 0, MOST) + 1 or MOST
-            self._whole, self._text = self._whole + self._text[:at], self._text[at:]
-            pieces += self._emit(least=1)
-        return pieces
+        return [*self._sentences(), *self._piece()]
 
     def _sentences(self) -> list[str]:
         """Take off all sentences that are over; those that are too short wait for the next one."""
-        pieces: list[str] = []
         *lines, self._text = self._text.split("\n")
-        for line in lines:
-            for sentence in self._segments(_ended(line)):
-                self._whole += sentence
-                pieces += self._emit(least=self._letters)
+        over = [sentence for line in lines for sentence in self._segments(_ended(line))]
         if _MAY_END.search(self._text):
-            *over, self._text = self._segments(self._text)
-            for sentence in over:
-                self._whole += sentence
-                pieces += self._emit(least=self._letters)
-        return pieces
-
-    @property
-    def _letters(self) -> int:
-        return FIRST_LETTERS if self._first else LETTERS
+            *more, self._text = self._segments(self._text)
+            over += more
+        return [piece for sentence in over for piece in self._join(sentence)]
 
     def _segments(self, text: str) -> list[str]:
-        return sentencex.segment(self._language, text) or [text]
+        """Return a text's sentences. What has no space behind it ends none: sovren.AI is one word."""
+        sentences = [""]
+        for part in sentencex.segment(self._language, text):
+            before = sentences[-1]
+            if not before or before[-1].isspace() or part[0].isspace() or before.endswith(_WIDE_ENDS):
+                sentences.append(part)
+            else:
+                sentences[-1] += part
+        return sentences[1:] or [text]
 
-    def _clause(self, now: float) -> list[str]:
-        """Take off the beginning of the first sentence, if it is long enough or late."""
-        due_at = self.due_at
-        least = FIRST_LEAST if due_at is not None and now >= due_at else FIRST_LENGTH
-        text = self._whole + self._text
-        ends = [clause.end() for clause in _CLAUSE.finditer(text) if clause.end() >= least]
-        if not ends:
-            return []
-        self._whole, self._text = text[: ends[0]], text[ends[0] :]
-        return self._emit(least=1)
+    def _beginning(self, now: float) -> list[str]:
+        """Take off the beginning of the first sentence, if it is long enough, or late."""
+        self._whole, self._text = "", self._whole + self._text
+        late = self._begun_at is not None and now >= self._begun_at + FIRST_DUE_S
+        end = _late_end(self._text) if late else _last_end(_CLAUSE, self._text, FIRST_LENGTH)
+        return self._cut(end) if end else []
 
-    def _emit(self, least: int) -> list[str]:
-        """Return what is whole as a piece, if it has so many letters."""
-        if sum(map(str.isalnum, self._whole)) < least:
+    def _cut(self, at: int) -> list[str]:
+        """Take off a part of a sentence."""
+        self._whole, self._text = self._whole + self._text[:at], self._text[at:]
+        return self._piece()
+
+    def _join(self, sentence: str) -> list[str]:
+        """Put a sentence behind those that wait, unless it says nothing; return a piece if they are long enough."""
+        self._whole += sentence if _letters(sentence) else ""
+        return self._piece() if _letters(self._whole) >= (FIRST_LETTERS if self._first else LETTERS) else []
+
+    def _piece(self) -> list[str]:
+        """Return what is over as a piece, if there is anything to say."""
+        piece, self._whole = " ".join(self._whole.split()), ""
+        if not _letters(piece):
             return []
-        piece, self._whole, self._first = " ".join(self._whole.split()), "", False
+        self._first = False
         return [piece]
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
+
+
+def _last_end(pattern: re.Pattern[str], text: str, least: int) -> int:
+    """Return where the last match ends, 0 if that is before `least`."""
+    end = max((match.end() for match in pattern.finditer(text)), default=0)
+    return end if end >= least else 0
+
+
+def _late_end(text: str) -> int:
+    """Return where a beginning ends that must not wait: at a clause, else before a joining word, else with a word."""
+    end = _last_end(_CLAUSE, text, FIRST_LEAST) or _last_end(_JOINING, text, FIRST_LEAST)
+    return end or (_last_end(_WORD_END, text, FIRST_LEAST) if len(text) >= FIRST_LENGTH else 0)
 
 
 def _ended(line: str) -> str:
     """Return a line as a sentence: headings and lists have no full stops, but are spoken with a pause behind them."""
     stripped = line.rstrip()
-    return f"{stripped}. " if stripped[-1:].isalnum() else f"{stripped} "
+    said = stripped.rstrip("\"'\u201d\u2019)]")
+    return f"{stripped} " if not said or said.endswith(_PAUSES) else f"{stripped}. "

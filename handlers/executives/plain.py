@@ -1,42 +1,41 @@
 """Owns taking Markdown off a text while it comes, so that what is left can be spoken.
 
-Headings, lists, quotes and emphasis keep their words, links their text; code blocks, tables and pictures of feelings
-are left out. Every character is looked at once. Must not know sentences.
+Headings, lists, quotes and emphasis keep their words, links their text, code within a line its own; blocks of code,
+tables and pictures of feelings are left out. Every character is looked at once. Must not know sentences.
 """
 
 import re
-import unicodedata
 from enum import Enum
 from typing import Final
 
+from handlers.executives.inline import Inline
+
 # What may stand at the beginning of a line while it is not known what the line is.
-_OPENING: Final = re.compile(r"[\s#>*+\-~`|\d.)]*")
+_OPENING: Final = re.compile(r"[\s#>*+\-\u2022~`|=_\d.)]*")
 _LONGEST_OPENING: Final = 24
-_MARKS: Final = re.compile(r"\s*(?:(?:#{1,6}|[-*+]|\d{1,3}[.)])\s+|>\s?)*")
-_FENCE: Final = re.compile(r"\s*(?:```|~~~)")
-# What is judged when the next character is known.
-_HELD: Final = frozenset("*_~]!")
-# Signs that are read aloud (degrees, copyright) stand below.
-_FIRST_PICTURE: Final = "\u2190"
+_MARKS: Final = re.compile(r"(?:(?:#{1,6}|[-*+\u2022]|\d{1,3}[.)])\s+(?=\S)|>\s*)*")
+_FENCE: Final = re.compile(r"```|~~~")
 
 
 class _Line(Enum):
     OPENING = 1
     PROSE = 2
     DROPPED = 3
+    FENCE = 4
 
 
 class Plain:
-    """Turns Markdown into plain text, with a line end where a line of it ends."""
+    """Turns Markdown into plain text, with a line end wherever one of it ends what was being said."""
 
     def __init__(self) -> None:
         self._line = _Line.OPENING
         self._opening = ""
-        self._in_code = False
-        self._in_target = False
-        self._held = ""
-        self._before_held = ""
-        self._last = ""
+        # What ends the block of code that is open.
+        self._fence = ""
+        self._inline = Inline()
+        self._heading = False
+        # A line has ended, and what it says may go on in the next one.
+        self._paused = False
 
     def feed(self, text: str) -> str:
         """Return what is known to be plain text by now."""
@@ -44,69 +43,60 @@ class Plain:
 
     def finish(self) -> str:
         """Return the rest."""
-        return self._end_line()
+        return self._end_line() + self._break()
 
     def _take(self, char: str) -> str:
         if char == "\n":
             return self._end_line()
-        if self._line is _Line.DROPPED:
+        match self._line:
+            case _Line.PROSE:
+                return self._inline.take(char)
+            case _Line.OPENING:
+                return self._take_opening(char)
+            case _Line.FENCE if char == "`" == self._fence[0]:
+                # No fence has such a mark behind it: this was code within a line.
+                self._line, self._fence, self._inline = _Line.PROSE, "", Inline()
+        return ""
+
+    def _take_opening(self, char: str) -> str:
+        if char.isspace() and not self._opening:
             return ""
-        if self._line is _Line.PROSE:
-            return self._inline(char)
         self._opening += char
-        if len(self._opening) < _LONGEST_OPENING and _OPENING.fullmatch(self._opening):
-            return ""
-        return self._open()
+        waits = len(self._opening) < _LONGEST_OPENING and _OPENING.fullmatch(self._opening)
+        return "" if waits else self._open()
+
+    def _end_line(self) -> str:
+        said = self._open() if self._line is _Line.OPENING else ""
+        if self._line is _Line.PROSE:
+            said += self._inline.end()
+            self._paused = True
+        self._line = _Line.OPENING
+        return said
 
     def _open(self) -> str:
         """Begin a line that is known by its opening."""
         opening, self._opening = self._opening, ""
-        fence = _FENCE.match(opening)
-        if fence or self._in_code or opening.lstrip().startswith("|"):
-            self._in_code = self._in_code is not bool(fence)
+        text = _MARKS.sub("", opening, count=1)
+        fence = _FENCE.match(text)
+        if self._fence:
             self._line = _Line.DROPPED
-            return ""
-        self._line = _Line.PROSE
-        return "".join(map(self._inline, _MARKS.sub("", opening, count=1)))
+            self._fence = "" if fence and fence.group() == self._fence else self._fence
+        elif fence:
+            self._line, self._fence = _Line.FENCE, fence.group()
+        elif text.startswith("|") or (_OPENING.fullmatch(text) and not any(map(str.isalnum, text))):
+            self._line = _Line.DROPPED
+        else:
+            return self._open_prose(opening.removesuffix(text), text)
+        return self._break()
 
-    def _end_line(self) -> str:
-        opened = self._open() if self._line is _Line.OPENING else ""
-        ended = "" if self._line is _Line.DROPPED else f"{opened}{self._release('')}\n"
-        self._line, self._last, self._in_target = _Line.OPENING, "", False
-        return ended
+    def _open_prose(self, marks: str, text: str) -> str:
+        goes_on = self._paused and not self._heading and not marks and text[0].islower()
+        if goes_on:
+            self._paused = False
+        self._line, self._inline, self._heading = _Line.PROSE, Inline(), "#" in marks
+        return (" " if goes_on else self._break()) + "".join(map(self._inline.take, text))
 
-    def _inline(self, char: str) -> str:
-        released = self._release(char)
-        last, self._last = self._last, char
-        if self._in_target:
-            self._in_target = char != ")"
-        elif char == "(" and last == "]":
-            self._in_target = True
-        elif char in _HELD:
-            self._held, self._before_held = char, last
-        elif char not in "`[" and not _is_picture(char):
-            return released + char
-        return released
-
-    def _release(self, following: str) -> str:
-        """Return the held character if it is one of the text's own."""
-        held, self._held = self._held, ""
-        return held if held and _is_text(held, self._before_held, following) else ""
-
-
-def _is_text(char: str, before: str, after: str) -> bool:
-    match char:
-        case "*":
-            return (before.isspace() and after.isspace()) or (before.isdigit() and after.isdigit())
-        case "_":
-            return before.isalnum() and after.isalnum()
-        case "~":
-            return "~" not in {before, after}
-        case "!":
-            return after != "["
-        case _:
-            return False
-
-
-def _is_picture(char: str) -> bool:
-    return char >= _FIRST_PICTURE and (unicodedata.category(char) in {"So", "Sk", "Co"} or char in "\u200d\ufe0f")
+    def _break(self) -> str:
+        """End what was being said."""
+        paused, self._paused = self._paused, False
+        return "\n" if paused else ""
