@@ -5,11 +5,13 @@ Must not know connections, nor who asks.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeGuard
 
 import orjson
 
 _END: Final = "[DONE]"
+# More are a mistake of the server, and no column holds them.
+_MOST_TOKENS: Final = 2**31 - 1
 _LONGEST_CALLS: Final = 65_536
 # What a chunk may hold that the model has written; thoughts have names of their own, and are not told.
 _WRITTEN: Final = ("content", "refusal", "tool_calls", "reasoning_content", "reasoning")
@@ -92,7 +94,7 @@ class Completion:
             yield from self._choice(choice)
         usage = _table(chunk.get("usage"))
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if isinstance(counts[0], int) and isinstance(counts[1], int):
+        if _counts(counts[0]) and _counts(counts[1]):
             self._usage = Usage(counts[0], counts[1])
 
     def finish(self) -> Iterator[Called | Usage]:
@@ -185,3 +187,7 @@ def _list(value: object) -> Sequence[object]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _counts(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value <= _MOST_TOKENS
