@@ -37,8 +37,9 @@ class Listening:
         """Yield what the model says, as it says it; raises EdgeError where it is too slow, or fails."""
         try:
             while chunk := await self._next():
-                for said in self._read(chunk):
-                    yield said
+                # Under load several tokens come at once, and are one thing to tell.
+                if text := "".join(self._read(chunk)):
+                    yield Said(text)
             for told in self._completion.finish():
                 yield told
         except (BrokenError, TooLongError):
@@ -58,11 +59,12 @@ class Listening:
                 raise BrokenError from None
         return b""
 
-    def _read(self, chunk: bytes) -> Iterator[Said]:
+    def _read(self, chunk: bytes) -> Iterator[str]:
         for event in self._reader.feed(chunk):
             if event.name == "error":
                 raise BrokenError
-            yield from self._completion.read(event.data)
+            for said in self._completion.read(event.data):
+                yield said.text
             if self._completion.begun:
                 self._since = asyncio.get_running_loop().time()
 

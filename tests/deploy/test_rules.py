@@ -20,6 +20,8 @@ EDGE, BALANCE, SPEECH = '{instance="a",job="sovren-edge"}', '{worker="balance"}'
 GATEWAY, CSM, ENDPOINT = '{worker="gateway",listener="api-gateway"}', '{pool="csm"}', '{pool="csm",endpoint="csm-01"}'
 REFUSED = 'gateway_requests_total{{instance="a",service="slack",decision="refused",reason="{}"}}'
 SETTLED = REFUSED.replace("refused", "settled")
+ANSWERS = 'executives_answers_total{{listener="executives",outcome="{}"}}'
+FIRST_AUDIO = 'executives_step_seconds_bucket{{listener="executives",step="first_audio",le="{}"}}'
 
 # What an hour looks like in which all is well: values by the minute, as promtool writes them.
 WELL = {
@@ -66,6 +68,13 @@ WELL = {
     'tts_synthesis_duration_seconds_bucket{listener="tts-master",le="+Inf"}': "0+100x60",
     f"pool_underruns_total{CSM}": "2x60",
     f"pool_parts_total{CSM}": "0+100x60",
+    ANSWERS.format("done"): "0+100x60",
+    ANSWERS.format("failed"): "0+1x60",
+    ANSWERS.format("given_up"): "0+20x60",
+    FIRST_AUDIO.format("1.0"): "0+90x60",
+    FIRST_AUDIO.format("5.0"): "0+100x60",
+    FIRST_AUDIO.format("10.0"): "0+100x60",
+    FIRST_AUDIO.format("+Inf"): "0+100x60",
     SETTLED.format(""): "0+100x60",
     SETTLED.format("dns_error"): "0+1x60",
     REFUSED.format("limiter_not_seeded"): "3x60",
@@ -151,6 +160,8 @@ ILL: list[tuple[str, Mapping[str, str], int]] = [
     ("GatewayKeysWait", {f"gateway_keys_waiting{GATEWAY}": "200x60"}, 11),
     ("GatewayBudgetSpent", {'gateway_budget_alerts_total{threshold="100"}': "0x10 1x50"}, 12),
     ("GatewayRefreshFails", {f"gateway_refresh_failures_total{GATEWAY}": "0+1x60"}, 16),
+    ("ExecutivesFail", {ANSWERS.format("failed"): "0+20x60"}, 8),
+    ("ExecutivesLate", {FIRST_AUDIO.format("5.0"): "0+10x60"}, 18),
 ]
 
 
