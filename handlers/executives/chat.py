@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from handlers.executives.circuit import Circuit
 from handlers.executives.completion import ChatEvent, Turn, first_model, request_body
 from handlers.executives.listening import Listening
-from handlers.executives.refusals import refusal, says_unfit, too_slow, unavailable
+from handlers.executives.refusals import failed, refusal, says_unfit, too_slow, unavailable
 from sovren_edge.handler import EdgeError
 
 _OK: Final = 200
@@ -130,8 +130,10 @@ class Chat:
                     f"{settings.url}/chat/completions", data=body, headers=settings.headers,
                     timeout=aiohttp.ClientTimeout(connect=settings.connect_timeout_s), allow_redirects=False,
                 )  # fmt: skip
-        except aiohttp.ClientError:
+        except aiohttp.ClientConnectionError:
             raise unavailable() from None
+        except aiohttp.ClientError:
+            raise failed() from None
         except TimeoutError:
             raise too_slow(settings.first_token_timeout_s) from None
 
