@@ -340,3 +340,27 @@ async def test_a_list_of_models_without_an_end_is_not_read_for_ever(asker: Asker
         chat = asker.chat(server.url, model="")
         assert await answer(chat)
         await eventually(lambda: server.left)
+
+
+async def test_a_real_model_is_asked(asker: Asker, chat_model: str) -> None:
+    """It is found, named, asked, and left in the midst of a long answer, whereupon it has time for the next."""
+    chat = asker.chat(f"{chat_model}/v1", model="", key=None, max_tokens=4000)
+    async with watching(chat):
+        await eventually(lambda: chat.ready and chat.model)
+    async with chat.ask([Turn("user", "Count to a thousand.")]) as answered:
+        assert isinstance(await anext(answered), Said)
+    brief = asker.chat(f"{chat_model}/v1", model="", key=None, max_tokens=5)
+    *said, usage = await answer(brief)
+    assert all(isinstance(event, Said) and event.text for event in said)
+    assert isinstance(usage, Usage)
+    assert usage.completion_tokens == 5
+    async with asyncio.timeout(LONG_S):
+        while await working(asker.http, chat_model):  # noqa: ASYNC110 - it is in another process
+            await asyncio.sleep(0.01)
+    assert asker.changes == []
+
+
+async def working(http: aiohttp.ClientSession, base: str) -> bool:
+    """Whether a server of llama.cpp has something to do."""
+    async with http.get(f"{base}/metrics") as told:
+        return "\nllamacpp:requests_processing 0\n" not in await told.text()

@@ -77,7 +77,9 @@ def test_what_it_costs_is_told_once_at_the_end() -> None:
     assert heard(delta(content="Yes"), STOP, alone, DONE) == [Said("Yes"), Usage(7, 3)]
     assert heard(early, delta(content="Yes"), alone, STOP) == [Said("Yes"), Usage(7, 3)]
     assert heard(STOP, orjson.dumps({"choices": [], "usage": None}).decode(), DONE) == []
-    assert heard(STOP, orjson.dumps({"usage": {"prompt_tokens": "7"}}).decode()) == []
+    for mistaken in ("7", -1, 2**31):
+        wrong = {"prompt_tokens": mistaken, "completion_tokens": 3}
+        assert heard(STOP, orjson.dumps({"usage": wrong}).decode()) == []
 
 
 def test_a_refusal_is_an_answer() -> None:
