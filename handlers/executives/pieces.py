@@ -74,7 +74,7 @@ class Pieces:
 
     def finish(self) -> list[str]:
         """Return the rest."""
-        self._text += self._plain.finish()
+        self._text += self._plain.finish() + "\n"
         return [*self._sentences(), *self._piece()]
 
     def _sentences(self) -> list[str]:

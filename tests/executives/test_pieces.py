@@ -2,7 +2,7 @@
 
 import pytest
 import sentencex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handlers.executives.pieces import FIRST_DUE_S, LETTERS, MOST, Pieces
@@ -156,6 +156,7 @@ fragments = st.sampled_from([
 ])  # fmt: skip
 
 
+@example(tokens=["a", "\n\n"], token_s=QUICK)
 @given(tokens=st.lists(fragments, max_size=80), token_s=st.sampled_from([QUICK, 0.05, 0.5]))
 def test_the_pieces_say_the_whole(tokens: list[str], token_s: float) -> None:
     """No letter is lost, whatever the tokens; each piece has something to say, and none is endless."""
