@@ -22,8 +22,8 @@ _ID_BYTES = 16  # nobody guesses 128 random bits
 class Recording:
     """One answer's speech; nothing is written before its first samples."""
 
-    def __init__(self, directory: Path) -> None:
-        self.id = secrets.token_urlsafe(_ID_BYTES)
+    def __init__(self, directory: Path, recording_id: str) -> None:
+        self.id = recording_id
         self._path = directory / f"{self.id}.wav"
         self._length = 0
 
@@ -79,7 +79,11 @@ class Recordings:
 
     def new(self) -> Recording:
         """Return one that is still empty."""
-        return Recording(self._directory)
+        return Recording(self._directory, secrets.token_urlsafe(_ID_BYTES))
+
+    def old(self, recording_id: str) -> Recording:
+        """Return one that was finished, and may have gone."""
+        return Recording(self._directory, recording_id)
 
     def left(self, recording_id: str) -> tuple[Path, timedelta] | None:
         """Return where a recording is, and for how long; None if there is none, or none any more."""

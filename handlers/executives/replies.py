@@ -3,8 +3,9 @@
 Must not know how it is made.
 """
 
+import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import assert_never
 
 from aiohttp import hdrs
@@ -19,6 +20,7 @@ from sovren_edge.handler import EdgeError, Problem, Request, StreamResponse
 EVENT_STREAM = "text/event-stream"
 # Proxies between us and the caller cut what is silent for long.
 _BEAT_S = 15.0
+_PATIENCE_S = 60.0
 _BEAT = b":\n\n"
 # Speech that is told at once: a third of a second.
 _AUDIO_BYTES = 16_384
@@ -74,11 +76,35 @@ async def _stream(request: Request, interaction: Interaction, wanted: AudioWante
                     raise _raised(problem)
             response = StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
             await response.prepare(request)
-        written = [part for event in events async for part in _written(event, interaction, wanted)]
-        await response.write(b"".join(written) or _BEAT)
+        async for written in _gathered(events, interaction, wanted):
+            await _write(request, response, written)
     if response is None:
         raise RuntimeError("an interaction has at least one event")
     return response
+
+
+async def _gathered(events: Sequence[Event], interaction: Interaction, wanted: AudioWanted) -> AsyncIterator[bytes]:
+    """Yield events as they are written, not in many small parts, and not all of a long answer at once."""
+    gathered = b"" if events else _BEAT
+    for event in events:
+        async for written in _written(event, interaction, wanted):
+            gathered += written
+            if len(gathered) >= _AUDIO_BYTES:
+                yield gathered
+                gathered = b""
+    if gathered:
+        yield gathered
+
+
+async def _write(request: Request, response: StreamResponse, written: bytes) -> None:
+    """Send it; a caller that reads nothing for long is cut off."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await response.write(written)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the caller does not read") from None
 
 
 async def _written(event: Event, interaction: Interaction, wanted: AudioWanted) -> AsyncIterator[bytes]:

@@ -157,6 +157,8 @@ class Talking:
         known = None if key is None else await self.means.records.answered(subscriber, key, self.means.edge.clock.now())
         if known is None:
             return False
+        if known.audio is not None and known.audio.url is not None:
+            interaction.recording = self.recordings.old(known.audio.url.rpartition("/")[2])
         interaction.tell(Began(known.executive_id, known.session_id))
         interaction.tell(Said(known.response))
         interaction.tell(Done(known))

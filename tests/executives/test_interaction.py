@@ -38,7 +38,7 @@ class Stage:
                 await until.wait()
             interaction.tell(events[-1])
 
-        interaction = Interaction(Recording(self.directory), b"", linger_s)
+        interaction = Interaction(Recording(self.directory, "one"), b"", linger_s)
         self.task = interaction.begin(work, self.group.create_task, LOG)
         return interaction
 
@@ -119,7 +119,7 @@ async def test_faults_are_ends(stage: Stage) -> None:
     async def fail(_: Interaction) -> None:
         raise ValueError("secret")
 
-    refused, failed = (Interaction(Recording(stage.directory), b"") for _ in range(2))
+    refused, failed = (Interaction(Recording(stage.directory, "one"), b"") for _ in range(2))
     with capture_logs() as logs:
         await refused.begin(refuse, stage.group.create_task, LOG)
         await failed.begin(fail, stage.group.create_task, structlog.get_logger())

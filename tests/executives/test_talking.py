@@ -229,6 +229,19 @@ async def test_a_key_makes_a_request_safe_to_repeat(
     assert len(chat.asked) == 3
 
 
+async def test_a_repeated_request_finds_its_speech(
+    chat: ChatServer, speaking: Edge, database: Database, hands: Hands
+) -> None:
+    """Where it is, and within the answer, also of another process."""
+    given = {"Idempotency-Key": "k-1"}
+    async with talking(chat, speaking, database, hands) as talk:
+        first = (await talk.send(question(audio="base64"), **given))[2]
+    async with talking(chat, speaking, database, hands) as talk:
+        assert (await talk.send(question(audio="base64"), **given))[2] == first
+        async with talk.board.client.get(first["audio"]["url"]) as audio:
+            assert base64.b64decode(first["audio"]["base64"]) == await audio.read()
+
+
 async def test_a_caller_that_leaves_ends_the_models_work(mute: Talk) -> None:
     """Once nobody is left, and nobody has come back."""
     mute.chat.say([said("Well."), Pause(asyncio.Event())])
