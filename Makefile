@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup run test check binary audit bench bench-relay bench-speech bench-gateway bench-changes soak lock clean
+.PHONY: help setup run test check binary audit bench bench-relay bench-speech bench-gateway bench-changes bench-executives soak lock clean
 
 help:
 	@echo "make run    set up and start the edge with its local stack (speech on http://localhost:8200)"
@@ -82,7 +82,7 @@ binary: $(BINARY)/venv/.made $(BINARY)/launcher
 audit: $(BINARY)/venv/.made
 	$(BINARY)/venv/bin/python deploy/binary/audit.py $(BINARY)/venv/bin/pip-audit
 
-bench: bench-relay bench-speech bench-gateway bench-changes
+bench: bench-relay bench-speech bench-gateway bench-changes bench-executives
 
 bench-relay: $(VENV)/.dev
 	$(BIN)/python bench/relay.py $(ARGS)
@@ -99,6 +99,9 @@ bench-speech: $(VENV)/.dev
 bench-changes: $(VENV)/.dev
 	$(BIN)/python bench/changes.py
 	$(BIN)/python bench/blocking.py
+
+bench-executives: $(VENV)/.dev
+	$(BIN)/python bench/executives.py $(ARGS)
 
 soak: $(VENV)/.dev
 	$(BIN)/python bench/soak.py $(ARGS)
