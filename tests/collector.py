@@ -67,7 +67,7 @@ class Collector:
             parent_id = span.span_id
         return found
 
-    def wait_for(self, condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 30.0) -> None:
         """Wait until what came is enough."""
         deadline = time.monotonic() + timeout_s
         while not condition():

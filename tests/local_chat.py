@@ -1,7 +1,6 @@
 """A real chat model for tests, in a process of its own."""
 
 import http.client
-import socket
 import subprocess
 import sys
 import time
@@ -9,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from tests.ports import free_port
+
 START_S = 60.0
 
 
 @contextmanager
 def temporary_chat_model() -> Iterator[str]:
     """Run the local stack's model on a free port and yield its base URL; it ends with its standard input."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with start_chat_model(port) as process:
         yield f"http://127.0.0.1:{port}"
         assert process.stdin is not None

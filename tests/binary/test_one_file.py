@@ -20,7 +20,8 @@ import pytest
 from program import free_offset, until
 from tiny import ONE_FILE, ROOT, Tiny, install, make
 
-from tests.local.conftest import free_port, start_engine
+from tests.local.conftest import start_engine
+from tests.ports import free_port
 
 # What a handler may need that we do not: a stranger's imports are not known when the file is made.
 GUEST = """
@@ -131,7 +132,7 @@ def serving(tiny: Tiny, output: Path) -> Iterator[Running]:
             if process.poll() is None:
                 process.terminate()
             process.wait(30)
-    until(lambda: not tiny.folders(), 10)
+    until(lambda: not tiny.folders())
 
 
 async def speak(session: aiohttp.ClientSession, at: Running) -> object:
@@ -161,7 +162,7 @@ def test_commands_that_need_no_program(tiny: Tiny) -> None:
     refused = tiny.run("serve", "--local", *STATE)
     assert refused.returncode == 1
     assert "has no local stack" in refused.stderr
-    until(lambda: not tiny.folders(), 10)
+    until(lambda: not tiny.folders())
 
 
 def test_services_of_ours_are_inside(tiny: Tiny) -> None:
@@ -267,7 +268,7 @@ def test_a_file_that_is_not_whole_says_so(tmp_path: Path) -> None:
         done = subprocess.run([half, "--version"], env={"TMPDIR": str(tmp_path)}, capture_output=True, check=False)
         assert done.returncode == 1
         assert b"not whole" in done.stderr
-        until(lambda: not list(tmp_path.glob("sovren-edge-run-*")), 10)
+        until(lambda: not list(tmp_path.glob("sovren-edge-run-*")))
 
 
 def test_its_bill_and_its_checksum_are_its_own() -> None:

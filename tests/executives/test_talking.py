@@ -30,7 +30,8 @@ from tests.executives.chat_server import (
 )
 from tests.executives.portal import TEXT, TIME, UUID, check, shape
 from tests.executives.talk import INTERACT, Talk, question, talking
-from tests.local.conftest import PATIENCE_S, free_port, start_engine
+from tests.local.conftest import PATIENCE_S, start_engine
+from tests.ports import free_port
 from tests.relay.harness import eventually
 
 SAID = "Good morning. All is well here, and the figures are better than we thought."

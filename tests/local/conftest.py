@@ -3,12 +3,16 @@
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-PATIENCE_S = 20.0
+from tests.ports import free_port
+
+PATIENCE_S = 60.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -17,13 +21,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """Return a port that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
@@ -42,6 +39,13 @@ def start_engine(port: int) -> "subprocess.Popen[bytes]":
     wait_until(lambda: process.poll() is not None or listens(port))
     assert process.poll() is None
     return process
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Yield a directory whose path is short enough for sockets in it, wherever tests have theirs."""
+    with tempfile.TemporaryDirectory(prefix="local-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture(scope="session")

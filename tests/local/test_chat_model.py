@@ -14,9 +14,10 @@ import pytest
 
 from sovren_edge.local.engines import Engine
 from sovren_edge.local.stack import open_stack
-from tests.local.conftest import PATIENCE_S, free_port
+from tests.local.conftest import PATIENCE_S
 from tests.local.test_stack import Events, kill
 from tests.local_chat import start_chat_model
+from tests.ports import free_port
 
 QUESTION = {"role": "user", "content": "How does a company grow?"}
 TOOL = {

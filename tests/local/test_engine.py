@@ -12,7 +12,8 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.local.conftest import PATIENCE_S, free_port, start_engine, wait_until
+from tests.local.conftest import PATIENCE_S, start_engine, wait_until
+from tests.ports import free_port
 
 FIRST = "Good morning."
 SECOND = "Mrs. Lee will see you at 10:30, won't she?"

@@ -60,9 +60,9 @@ def started(command: list[str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-async def test_data_stay_and_nothing_listens_on_the_network(tmp_path: Path) -> None:
+async def test_data_stay_and_nothing_listens_on_the_network(short_path: Path) -> None:
     """A second run finds what the first wrote; no directory above changes its mode."""
-    state_dir = tmp_path / "state"
+    state_dir = short_path / "state"
     async with run_postgres(state_dir, 5432) as postgres:
         assert await ask(postgres.url, "SHOW listen_addresses") == ""
         assert await ask(postgres.url, "SHOW fsync") == "on"
@@ -71,7 +71,7 @@ async def test_data_stay_and_nothing_listens_on_the_network(tmp_path: Path) -> N
     async with run_postgres(state_dir, 5433) as postgres:
         assert await ask(postgres.url, "SELECT number FROM kept") == 7
         assert await ask(postgres.url, "SELECT lower('ÄÖ') || current_setting('server_encoding')") == "äöUTF8"
-    modes = [path.stat().st_mode & 0o777 for path in (tmp_path, state_dir / "postgres", state_dir / "postgres/run")]
+    modes = [path.stat().st_mode & 0o777 for path in (short_path, state_dir / "postgres", state_dir / "postgres/run")]
     assert modes == [0o700] * 3
 
 
@@ -90,14 +90,14 @@ def test_nothing_is_left_of_a_killed_program(tmp_path: Path) -> None:
     wait_until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
 
 
-async def test_a_server_that_nobody_watches_is_ended_first(tmp_path: Path) -> None:
+async def test_a_server_that_nobody_watches_is_ended_first(short_path: Path) -> None:
     """Where nothing ties the server's life to its parent's, the next start ends it."""
-    async with run_postgres(tmp_path, 5432) as postgres:
+    async with run_postgres(short_path, 5432) as postgres:
         command = psutil.Process(postgres.process.pid).cmdline()
-    untied = find_servant(tmp_path / "postgres/data").prefix[:-2]
+    untied = find_servant(short_path / "postgres/data").prefix[:-2]
     with started([*untied, *command]) as left:
-        wait_until((tmp_path / "postgres/run/.s.PGSQL.5432").exists)
-        async with run_postgres(tmp_path, 5432) as postgres:
+        wait_until((short_path / "postgres/run/.s.PGSQL.5432").exists)
+        async with run_postgres(short_path, 5432) as postgres:
             assert left.wait(PATIENCE_S) == 0
             assert await ask(postgres.url, "SELECT 1") == 1
 

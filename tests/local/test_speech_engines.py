@@ -20,8 +20,9 @@ from pools.pool import Pool
 from sovren_edge.relay.settings import RelaySettings
 from sovren_edge.speech.audio import Mp3Track
 from sovren_edge.speech.sentences import divide
-from tests.local.conftest import PATIENCE_S, free_port, start_engine
+from tests.local.conftest import PATIENCE_S, start_engine
 from tests.local.test_engine import get, speak
+from tests.ports import free_port
 
 ENGINES = 4
 SENTENCES = (

@@ -14,7 +14,8 @@ from sovren_edge.errors import StartupError
 from sovren_edge.local.engines import Engine
 from sovren_edge.local.lock import hold
 from sovren_edge.local.stack import open_stack
-from tests.local.conftest import PATIENCE_S, free_port
+from tests.local.conftest import PATIENCE_S
+from tests.ports import free_port
 
 
 class Events:

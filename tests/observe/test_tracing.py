@@ -18,6 +18,7 @@ from sovren_edge.observe.settings import TracingSettings
 from sovren_edge.observe.trace_context import TraceContext, read_traceparent
 from sovren_edge.observe.tracing import Span, Tracer, current_trace_id, open_tracer, serving, step, told
 from tests.collector import collecting
+from tests.ports import free_port
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GIVEN = f"00-{TRACE}-{PARENT}-01"
@@ -61,7 +62,7 @@ def dropped(tracer: Tracer) -> int:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait until a condition holds."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -197,7 +198,7 @@ def test_they_come_without_waiting_for_a_full_batch() -> None:
 def test_a_dead_collector_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its spans are dropped and counted; that is logged once, and once when it is back."""
     monkeypatch.setattr(otlp, "TIMEOUT_S", 0.2)
-    with collecting() as gone:
+    with collecting(free_port()) as gone:
         pass
     with tracing(gone.endpoint) as (tracer, log):
         record(tracer, 10)

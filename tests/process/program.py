@@ -16,32 +16,24 @@ from pathlib import Path
 
 import psutil
 
+from tests.ports import own_part
+
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = Path(sys.executable).with_name("sovren-edge")
 START_S = 60.0
-# Below the ports that the system gives to outgoing connections; the map of ports is as wide as `_MAP`.
-_FIRST_OFFSET, _OFFSETS, _MAP = 10_000, 13_900, 520
+# All ports are below those that the system gives to outgoing connections; the map of ports is as wide as `_MAP`.
+_MAP = 520
+_OFFSETS = own_part(range(10_000, 23_900))[:-_MAP:20]
 
 
 def free_offset(config: Path = ROOT / "config.toml") -> int:
     """Return an offset under which every port of a configuration, and of the local stack, is free."""
     listeners = tomllib.loads(config.read_text(encoding="utf-8"))["listeners"].values()
     ports = [listener["port"] for listener in listeners] + [8100, 8101, 8102, 8103, 8104, 8110]
-    # Tests that run side by side, each in a process of its own, have a part of the range of their own.
-    first = _FIRST_OFFSET + _worker() * _OFFSETS // _workers()
-    offsets = range(first, first + _OFFSETS // _workers() - _MAP, 20)
-    for offset in random.sample(offsets, len(offsets)):
+    for offset in random.sample(_OFFSETS, len(_OFFSETS)):
         if all(_is_free(port + offset) for port in ports):
             return offset
     raise RuntimeError("no offset is free")
-
-
-def _worker() -> int:
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-
-def _workers() -> int:
-    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def _is_free(port: int) -> bool:

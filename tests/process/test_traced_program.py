@@ -13,6 +13,7 @@ import pytest
 from program import Program, run, serve, until
 
 from tests.collector import Collector, collecting
+from tests.ports import free_port
 
 ANNOUNCER = '''
 import contextlib
@@ -181,7 +182,7 @@ async def test_without_a_collector_it_is_one_trace_all_the_same(site: Path, tmp_
 
 async def test_a_dead_collector_is_told_of_and_harms_nobody(site: Path, tmp_path: Path) -> None:
     """Once in the log of each process, and as a count in the scrape of all."""
-    with collecting() as gone:
+    with collecting(free_port()) as gone:
         pass
     with engine() as spoken, serving(site, tmp_path, spoken, tracing(gone)) as program:
         await announce(program)

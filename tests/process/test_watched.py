@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -19,6 +18,8 @@ import aiohttp
 import pytest
 import trustme
 from program import ROOT, Program, free_offset, run, serve, until
+
+from tests.ports import free_port
 
 CONFIG = """
 [edge]
@@ -71,14 +72,6 @@ ELSEWHERE = {"gateway_clock_steps_total", "edge_spans_dropped_total"}
 TEXT = "Good morning. The board is in session. Each of us has read the papers, and nobody has a question."
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 NOT_INSTALLED = "Prometheus is not installed (Debian: prometheus); the dashboard and the scrape are not tried with it"
-
-
-def free_port() -> int:
-    """Return a port that is free for TCP and UDP."""
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        udp.bind(tcp.getsockname())
-        return int(tcp.getsockname()[1])
 
 
 @contextmanager
