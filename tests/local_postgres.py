@@ -12,9 +12,13 @@ from sovren_edge.local.postgres import run_postgres
 
 @asynccontextmanager
 async def temporary_postgres() -> AsyncIterator[str]:
-    """Run a server and yield its URL; its data are gone afterwards, so it takes no care of them."""
+    """Run a server and yield its URL; its data are gone afterwards, so it takes no care of them.
+
+    Nor does it vacuum, whose locks would come between those of a test at any time.
+    """
     with tempfile.TemporaryDirectory(prefix="pg-") as directory:
-        async with run_postgres(Path(directory), 5432, fsync="off", full_page_writes="off") as postgres:
+        settings = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
+        async with run_postgres(Path(directory), 5432, **settings) as postgres:
             yield postgres.url
 
 

@@ -16,12 +16,13 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from sovren_edge.gateway.limit import redis_link
 from sovren_edge.gateway.service import Gateway
 from sovren_edge.handler import Clock, Edge, Metrics
 from sovren_edge.handler.application import build_application
 from sovren_edge.process.channel import Channel
 from sovren_edge.store.database import open_database
-from tests.gateway.databases import SETTINGS
+from tests.gateway.databases import CALL_S, SETTINGS
 from tests.gateway.gateway_stage import settings_from, verifier
 
 CONTEXT = get_context("forkserver")
@@ -44,6 +45,7 @@ def run(life: Life, told: Connection) -> None:
     """Serve until killed; tell the port when the limiter grants."""
     log_file = (life.state_dir / "gateway.log").open("a", encoding="utf-8")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(log_file))
+    redis_link.CALL_S = CALL_S
     uvloop.run(_serve(life, told))
 
 

@@ -148,7 +148,7 @@ class Front:
 
         On a busy machine PostgreSQL may not acknowledge in time, and rows come to it from the journal.
         """
-        await eventually(lambda: not self.journaling, timeout_s=20)
+        await eventually(lambda: not self.journaling)
         open_rows = "SELECT count(*) FROM api_requests WHERE settled_at IS NULL"
         while settled and await self.database.fetchval(open_rows):  # noqa: ASYNC110 - a row has no event
             await asyncio.sleep(POLL_S)

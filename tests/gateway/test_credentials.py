@@ -146,7 +146,7 @@ async def refusal(credentials: Credentials, purpose: Purpose = FOR) -> str:
 
 async def until(ask: Callable[[], Awaitable[object]], expected: object) -> None:
     """Wait until the answer is as expected."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await ask() != expected:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.005)
 

@@ -213,7 +213,7 @@ async def test_cookies_are_not_kept(stage: Stage) -> None:
     assert not stage.upstream.calls[1].values("cookie")
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"text" * 1000, mtime=0), b"no gzip at all"])
+@pytest.mark.parametrize("body", [gzip.compress(b"text" * 1000, mtime=0), b"no gzip at all"], ids=["gzip", "none"])
 async def test_a_compressed_body_passes_as_it_is(stage: Stage, body: bytes) -> None:
     """Whether or not it is what it says."""
     stage.upstream.says(

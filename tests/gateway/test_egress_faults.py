@@ -105,7 +105,7 @@ async def test_a_connection_that_takes_too_long(
 ) -> None:
     """TLS included, on however many addresses."""
     monkeypatch.setattr("sovren_edge.gateway.egress.dial.CONNECT_S", SHORT_S)
-    names.records = {(HOST, "A"): ["127.0.0.1", "127.0.0.2", "127.0.0.3"]}
+    names.records = {(HOST, "A"): [f"127.0.0.{number}" for number in range(1, 21)]}
     with socket.socket() as listening:
         listening.bind(("0.0.0.0", 0))
         listening.listen(0)
@@ -122,7 +122,7 @@ async def test_a_connection_that_takes_too_long(
         for one in waiting:
             one.close()
     assert (caught.value.reason, caught.value.status, caught.value.sent) == ("connection_timeout", 504, False)
-    assert asyncio.get_running_loop().time() - begun_s < 2.5 * SHORT_S
+    assert asyncio.get_running_loop().time() - begun_s < 10 * SHORT_S
     assert attempt.dns_ms is not None
 
 
@@ -294,12 +294,13 @@ async def test_an_upstream_that_falls_silent(stage: Stage, script: Script) -> No
 
 @pytest.mark.parametrize("script", [silence, drops, continues])
 async def test_an_answer_that_takes_too_long(stage: Stage, monkeypatch: pytest.MonkeyPatch, script: Script) -> None:
-    """However busy upstream seems."""
+    """However busy upstream seems, over a connection that is there."""
+    await stage.fetch()
     monkeypatch.setattr("sovren_edge.gateway.egress.client.TOTAL_S", SHORT_S)
     stage.upstream.script = script
     failure = await stage.failure()
     assert (failure.reason, failure.status, failure.sent) == ("http_response_timeout", 504, True)
-    assert len(stage.upstream.calls) == 1
+    assert (len(stage.upstream.calls), stage.upstream.connections) == (2, 1)
 
 
 async def test_an_upstream_that_does_not_read(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,10 +64,10 @@ async def test_a_limiter_in_redis_is_shown(
     """It is seeded as long as Redis answers and knows the last hour; the port is not ready otherwise."""
     told = {"redis": "env:REDIS", "redis_url": valkey.url}
     async with open_front(authority, gateway_url, tmp_path, await_ready=False, **told) as front:
-        await eventually(lambda: ready(front)["limiter"], timeout_s=20)
+        await eventually(lambda: ready(front)["limiter"])
         assert (series(front)["gateway_limiter_seeded"], series(front)["gateway_clock_steps_total"]) == (1, 0)
         await valkey.stop()
-        await eventually(lambda: not ready(front)["limiter"], timeout_s=20)
+        await eventually(lambda: not ready(front)["limiter"])
         assert series(front)["gateway_limiter_seeded"] == 0
 
 
@@ -124,7 +124,7 @@ async def test_an_outage_is_shown_and_served_through(
         await front.rows()
     try:
         await front.call()
-        await eventually(lambda: not series(front)["gateway_database_reached"], timeout_s=10)
+        await eventually(lambda: not series(front)["gateway_database_reached"])
         shown = series(front)
         assert (shown["gateway_journaling"], shown["gateway_journal_closed"]) == (1, 0)
         assert shown["gateway_journal_used_bytes"] > 0
@@ -135,7 +135,7 @@ async def test_an_outage_is_shown_and_served_through(
         assert series(front)["gateway_journal_closed"] == 1
         assert ready(front) == {"limiter": True, "ledger": False}
         async with run_postgres(home, 5432):
-            await eventually(lambda: ready(front)["ledger"] and series(front)["gateway_database_reached"], timeout_s=20)
+            await eventually(lambda: ready(front)["ledger"] and series(front)["gateway_database_reached"])
             assert series(front)["gateway_journaling"] == 0
             assert (await front.call()).status == 200
             await front.rows()
@@ -169,7 +169,7 @@ async def test_a_disk_that_fails_matters_once_postgresql_is_away(
         assert (await front.call()).status == 200
         await front.rows()
     try:
-        await eventually(lambda: not ready(front)["ledger"], timeout_s=10)
+        await eventually(lambda: not ready(front)["ledger"])
         assert (await front.call()).reason == "ledger_unavailable"
     finally:
         await opening.__aexit__(None, None, None)

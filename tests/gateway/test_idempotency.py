@@ -220,7 +220,7 @@ async def locked(database: Database) -> AsyncIterator[None]:
 async def cancelled_while_waiting(database: Database, call: Coroutine[None, None, object]) -> None:
     """Cancel a call once it waits for a lock."""
     calling = asyncio.create_task(call)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - PostgreSQL's
             await asyncio.sleep(0.005)
     calling.cancel()

@@ -314,11 +314,16 @@ async def test_a_caller_that_does_not_read_holds_nothing_for_long(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer is broken off when the request's time is over, and its grant and its place are free."""
-    monkeypatch.setattr("sovren_edge.gateway.proxy.sending.TOTAL_S", 0.5)
-    front.upstream.script = saying(sized("200 OK", b"x" * (40 << 20)))
+
+    async def script(call: Call) -> None:
+        # From here on, so that the time is not over before the answer has begun.
+        monkeypatch.setattr("sovren_edge.gateway.proxy.sending.TOTAL_S", 0.2)
+        await saying(sized("200 OK", b"x" * (40 << 20)))(call)
+
+    front.upstream.script = script
     reader, writer = await knock(front)
     await reader.readuntil(b"\r\n\r\n")
-    await eventually(lambda: "egress" in front.events, timeout_s=20)
+    await eventually(lambda: "egress" in front.events)
     (row,) = await front.rows()
     assert (row["status"], row["reason"], row["grant_charged"]) == (200, "caller_too_slow", True)
     writer.transport.abort()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import trustme
+from harness import eventually
 
 from sovren_edge.store.database import Database
 from tests.gateway.gateway_process import GatewayProcess, Life
@@ -20,7 +21,8 @@ from tests.gateway.valkey import Valkey
 from tests.name_server import name_server
 
 LIVES, CALLERS = 50, 8
-LONGEST_S = 0.12
+# How many calls a life sees at least, and for how long it goes on then: any instant may be its last.
+CALLS, LONGEST_S = 10, 0.02
 
 
 @asynccontextmanager
@@ -62,6 +64,8 @@ async def test_nothing_that_was_dialled_is_forgotten(
             with GatewayProcess(life) as gateway:
                 port = await gateway.port()
                 calling = [asyncio.ensure_future(call_on(port, numbers, token())) for _ in range(CALLERS)]
+                enough = len(upstream.calls) + chance.randrange(CALLS)
+                await eventually(lambda enough=enough: len(upstream.calls) >= enough)
                 await asyncio.sleep(chance.random() * LONGEST_S)
                 gateway.kill()
                 await asyncio.gather(*calling)

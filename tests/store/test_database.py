@@ -7,7 +7,7 @@ from sovren_edge.errors import EdgeError
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings
 
-SETTINGS = DatabaseSettings(schema_name="sovren_edge", connections=2, timeout_s=0.5)
+SETTINGS = DatabaseSettings(schema_name="sovren_edge", connections=2, timeout_s=20)
 END_OTHERS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -84,12 +84,13 @@ async def use_an_ended_connection(database: Database) -> None:
 
 async def test_a_busy_pool_and_a_slow_query_answer_503(database_url: str) -> None:
     """Nobody waits longer than the time-out."""
-    async with open_database(database_url, SETTINGS) as database:
+    async with open_database(database_url, SETTINGS.model_copy(update={"timeout_s": 1.0})) as database:
         async with database.acquire(), database.acquire():
             with pytest.raises(EdgeError):
                 await database.fetchval("SELECT 1")
         with pytest.raises(EdgeError):
-            await database.fetchval("SELECT pg_sleep(5)")
+            await database.fetchval("SELECT pg_sleep(60)")
+    async with open_database(database_url, SETTINGS) as database:
         assert await database.ready()
 
 

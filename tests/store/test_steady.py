@@ -10,7 +10,7 @@ from sovren_edge.store.database import open_database
 from sovren_edge.store.settings import DatabaseSettings
 from sovren_edge.store.steady import Steady, open_steady
 
-SETTINGS = DatabaseSettings(timeout_s=2.0)
+SETTINGS = DatabaseSettings(timeout_s=20.0)
 NOTE = "INSERT INTO notes VALUES ($1, pg_backend_pid())"
 PIDS = "SELECT pid FROM notes ORDER BY number"
 END_IT = "SELECT pg_terminate_backend(pid) FROM notes ORDER BY number DESC LIMIT 1"
@@ -41,11 +41,12 @@ async def _until_it_fails(steady: Steady) -> None:
 async def test_one_that_hangs_holds_up_nobody(database_url: str) -> None:
     """Whoever comes meanwhile has another one; of the two, one is kept."""
     async with open_database(database_url, SETTINGS) as database, open_steady(database.session) as steady:
-        slow = asyncio.ensure_future(steady.execute("SELECT pg_sleep(0.3)"))
-        await asyncio.sleep(0)
-        async with asyncio.timeout(2):
+        async with database.transaction() as holder:
+            await holder.execute("SELECT pg_advisory_xact_lock(1)")
+            slow = asyncio.ensure_future(steady.execute("SELECT pg_advisory_lock(1)"))
+            await asyncio.sleep(0)
             await steady.execute("SELECT 1")
-        assert not slow.done()
+            assert not slow.done()
         await slow
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         while await database.fetchval(others) > 1:  # noqa: ASYNC110 - PostgreSQL's
