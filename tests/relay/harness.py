@@ -29,9 +29,11 @@ from sovren_edge.speech.serving import Speaking
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 EVERYBODY = Networks([ip_network("127.0.0.0/8")])
+# How long is waited for what should be soon, on a machine that may be busy with other things.
+PATIENCE_S = 30.0
 
 
-async def eventually(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - conditions of the outside, such as another process's socket
@@ -138,7 +140,7 @@ class Front:
         """Open a caller's connection."""
         return await asyncio.open_connection("127.0.0.1", self.port)
 
-    async def call(self, request: bytes, *, timeout_s: float = 5.0) -> bytes:
+    async def call(self, request: bytes, *, timeout_s: float = PATIENCE_S) -> bytes:
         """Send bytes, and return all that comes until the connection closes."""
         reader, writer = await self.connect()
         try:

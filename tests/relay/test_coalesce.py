@@ -160,7 +160,7 @@ async def test_when_all_have_left_the_work_ends() -> None:
         await eventually(lambda: engine.requests == 1)
         for _, writer in callers:
             writer.transport.abort()
-        await asyncio.wait_for(engine.left.wait(), 5)
+        await asyncio.wait_for(engine.left.wait(), 30)
         # And who comes now is spoken to anew.
         _, writer = await made.connect()
         writer.write(request(TEXT))

@@ -57,7 +57,7 @@ class Handover:
 async def handed_over(old: Front, new: Front) -> AsyncIterator[Handover]:
     """Begin sharing; the old one goes at the end."""
     made = Handover(old, new, Successor(old.relay, {pool.name: pool for pool in old.pools}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await made.predecessor.known.wait()
     yield made
     await eventually(lambda: not any(one.busy for one in old.relay.downstreams))

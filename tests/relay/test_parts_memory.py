@@ -60,7 +60,7 @@ def first_waits(gate: asyncio.Event) -> Speak:
 
 async def heard(made: Front, text: str = LONG) -> bytes | None:
     """Return what a caller hears of a text; None if it is not all of it."""
-    return unchunk((await made.call(request(text), timeout_s=20)).partition(b"\r\n\r\n")[2])
+    return unchunk((await made.call(request(text))).partition(b"\r\n\r\n")[2])
 
 
 def reading(made: Front) -> bool:
@@ -333,7 +333,7 @@ async def test_every_counter_is_at_zero_after_any_ends(limit: int) -> None:
         async with front(pool, settings=settings) as made:
             texts = [LONG.replace("Monday", f"the day {number % 20}") for number in range(60)]
             await asyncio.gather(*(leave_sometimes(made, dice, text) for text in texts))
-            await eventually(lambda: made.at_rest, 20)
+            await eventually(lambda: made.at_rest)
             await eventually(lambda: not made.relay.budget.taken and not made.relay.downstreams)
             assert len(made.lines) == len(texts)
             await eventually(lambda: not made.relay.awaiting)

@@ -32,7 +32,7 @@ async def engines(stack: AsyncExitStack, *speaks: Speak, slots: int = 2) -> tupl
 
 async def heard(made: Front, text: str = LONG) -> bool:
     """Whether a caller hears all of a text."""
-    head, _, body = (await made.call(request(text), timeout_s=20)).partition(b"\r\n\r\n")
+    head, _, body = (await made.call(request(text))).partition(b"\r\n\r\n")
     return (unchunk(body) if b"chunked" in head else body) == sound(text)
 
 

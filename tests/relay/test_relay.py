@@ -138,7 +138,7 @@ async def test_answers_without_a_body(method: bytes, answer: bytes) -> None:
         reader, writer = await edge.connect()
         for _ in range(2):
             writer.write(method + b" / HTTP/1.1\r\nHost: me\r\n\r\n")
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
             assert (b"Content-Length: 500" in head) == (b"500" in answer)
         writer.close()
     assert one.connections == 1
@@ -160,7 +160,7 @@ async def test_expectations_are_met_by_us(size: int) -> None:
     async with backend(lambda _h, _b: OK) as one, front(make_pool("p", [one.port])) as edge:
         reader, writer = await edge.connect()
         writer.write(b"POST / HTTP/1.1\r\nHost: me\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % size)
-        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"z" * size)
         assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 OK")
         writer.close()

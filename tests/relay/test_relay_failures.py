@@ -318,7 +318,7 @@ async def test_early_answers_end_an_upload() -> None:
     async with backend(raw=early) as one, front(make_pool("p", [one.port])) as edge:
         reader, writer = await edge.connect()
         writer.write(b"POST / HTTP/1.1\r\nHost: me\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 100_000)
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
     assert answer.startswith(b"HTTP/1.1 413 Too Large")
     assert b"Connection: close" in answer
@@ -385,6 +385,6 @@ async def test_a_slow_reader_holds_nobody_back_who_comes_after_it(framing: bytes
         (made,) = edge.relay.downstreams
         # The last bytes of an answer are those that are too many.
         while edge.pools[0].inflight or not made.write_paused:
-            await asyncio.wait_for(reader.read(20_000), 5)
+            await asyncio.wait_for(reader.read(20_000), 30)
         assert (await edge.call(GET)).endswith(b"hello")
         slow.transport.abort()

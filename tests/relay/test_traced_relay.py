@@ -218,7 +218,7 @@ async def test_parts_of_a_text_are_attempts_of_it() -> None:
 async def test_a_refusal_is_a_failure_of_ours() -> None:
     """Without an attempt."""
     async with traced(make_pool("p", [1], ready=False)) as (edge, collector):
-        assert (await edge.call(get(), timeout_s=20)).startswith(b"HTTP/1.1 50")
+        assert (await edge.call(get())).startswith(b"HTTP/1.1 50")
     (server,) = collector.spans
     assert server.failed
     assert str(server.attributes["error.type"]).startswith("50")

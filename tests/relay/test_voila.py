@@ -43,13 +43,13 @@ class Call:
     async def talk(self, what: bytes) -> None:
         """Say something, and hear it from the tier that took the call."""
         self.writer.write(what)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await self.reader.readexactly(len(what)) == what
 
     async def hang_up(self) -> None:
         """End the call, and hear the other side's end of it."""
         self.writer.write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await self.reader.read() == b"bye"
         self.writer.close()
 
@@ -94,7 +94,7 @@ class Voila:
         """Begin a call."""
         reader, writer = await self.edge.connect()
         writer.write(OFFER)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 101 "), head
             return Call((await reader.readline()).strip().decode(), reader, writer)
@@ -348,7 +348,7 @@ async def test_a_primary_that_dies_takes_its_own_calls_along_and_no_other() -> N
         kept = await made.call()
         for writer in made.backends[PRIMARY].writers:
             writer.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await lost.reader.read() == b""
         lost.writer.close()
         again = await made.call()

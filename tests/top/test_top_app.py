@@ -24,7 +24,7 @@ async def watching(directory: Path, size: tuple[int, int] = SMALL) -> AsyncItera
 
 async def eventually(pilot: Pilot[None], condition: Callable[[], object]) -> None:
     """Wait until a condition holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await pilot.pause(0.02)
 

@@ -33,7 +33,7 @@ async def test_people_get_a_table(tmp_path: Path) -> None:
     told = program(pools=[pool(endpoint(inflight=1))], gateway=gateway())
     async with answering(tmp_path, told) as answers:
         calling = asyncio.create_task(call(tmp_path, "--once"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await answers.asked.wait()
         answers.told = {**told, "ports": [port(requests=1304)]}
         result = await calling
