@@ -48,8 +48,9 @@ $(VENV)/.dev: locks/dev.txt $(VENV)/.run $(VENV)/.llm
 run: setup $(if $(LLM),$(VENV)/.llm)
 	@exec $(BIN)/sovren-edge serve --local $(if $(LLM),--llm) $(ARGS)
 
+# Tests wait more than they compute: three at a time keep two processors busy. `make test ARGS="-n 0"` runs one at a time.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
