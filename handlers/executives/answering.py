@@ -19,7 +19,7 @@ from handlers.executives.interaction import Interaction
 from handlers.executives.measures import Measures, Walk
 from handlers.executives.models import Answer, Audio, Proposed
 from handlers.executives.pieces import Pieces
-from handlers.executives.proposal import TOOL, Proposal, read_proposal
+from handlers.executives.proposal import NAME, TOOL, Proposal, read_proposal
 from handlers.executives.records import Cost, Key, Records
 from handlers.executives.roster import Executive
 from handlers.executives.speech import Speech, SpeechError, speak
@@ -107,7 +107,7 @@ class _Making:
         self._cutter = Pieces()
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._due: asyncio.TimerHandle | None = None
-        self._called: Called | None = None
+        self._proposed = ""
         self._usage: Usage | None = None
         self._silence: str | None = None
 
@@ -132,13 +132,13 @@ class _Making:
             self._interaction.tell(Began(self._task.executive.id, self._task.session))
             async for event in events:
                 match event:
-                    case Called():
-                        self._called = event
+                    case Called(name, arguments):
+                        self._proposed = self._proposed or (arguments if name == NAME else "")
                     case Usage():
                         self._usage = event
                     case _:
                         self._say(event.text)
-        proposal = None if self._called is None else read_proposal(self._called.arguments)
+        proposal = read_proposal(self._proposed)
         if not "".join(self._text).strip():
             if proposal is None:
                 raise EdgeError(502, "chat_empty", "The model answered nothing.", side=Side.UPSTREAM, retry_after_s=1)
