@@ -96,7 +96,7 @@ def test_a_program_is_watched_and_changed_through_its_end_and_beginning(tmp_path
         until(lambda: terminal.shows("balance", "echo-01", "echo-02", "unhealthy"))
         terminal.press(KEY_DOWN + b"d")
         until(lambda: terminal.shows("echo-02 gets no new requests"))
-        assert '"endpoint":"echo-02"' in program.text
+        until(lambda: '"endpoint":"echo-02"' in program.text)
         program.end(signal.SIGTERM)
         until(lambda: terminal.shows("no program answers"))
         with serve(state_dir, "--config", str(config), ready="serving", offset=program.offset):
