@@ -5,13 +5,13 @@ Must not know who follows the answer, nor how it is written to them.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from handlers.executives.approvals import Approvals
+from handlers.executives.approvals import make_approval
 from handlers.executives.chat import Chat
 from handlers.executives.completion import Called, Turn, Usage
 from handlers.executives.events import Began, Done, FellSilent, Said
@@ -37,6 +37,8 @@ class Task:
     question: str
     turns: Sequence[Turn]
     spoken: bool
+    proposes: bool
+    walk: Walk
     key: Key | None = None
     sources: Mapping[str, Any] | None = None
 
@@ -49,10 +51,8 @@ class Means:
     chat: Chat | None
     speech: Speech
     records: Records
-    approvals: Approvals
     measures: Measures
     slots: asyncio.Semaphore
-    proposes: bool
     queue_timeout_s: float
     answer_timeout_s: float
     audio_url: Callable[[str], str]
@@ -62,11 +62,10 @@ async def answer(means: Means, task: Task, interaction: Interaction) -> None:
     """Make an answer, and tell what happens on the way; raises EdgeError."""
     if means.chat is None:
         raise EdgeError(503, "chat_not_configured", "No chat model is configured here.", retry_after_s=60)
-    walk = means.measures.begin()
     async with _slot(means), _in_time(means.answer_timeout_s):
-        walk.reached("queue")
-        await _Making(means, task, interaction, walk, means.chat).run()
-    walk.reached("whole")
+        task.walk.reached("queue")
+        await _Making(means, task, interaction, means.chat).run()
+    task.walk.reached("whole")
 
 
 @asynccontextmanager
@@ -97,11 +96,11 @@ async def _in_time(timeout_s: float) -> AsyncIterator[None]:
 class _Making:
     """One answer that is being made."""
 
-    def __init__(self, means: Means, task: Task, interaction: Interaction, walk: Walk, chat: Chat) -> None:
+    def __init__(self, means: Means, task: Task, interaction: Interaction, chat: Chat) -> None:
         self._means = means
         self._task = task
         self._interaction = interaction
-        self._walk = walk
+        self._walk = task.walk
         self._chat = chat
         self._text: list[str] = []
         self._cutter = Pieces()
@@ -112,7 +111,16 @@ class _Making:
         self._silence: str | None = None
 
     async def run(self) -> None:
-        """Write and speak at once, then keep what came of it."""
+        """Write and speak at once, then keep what came of it; what was written for nothing has its cost kept."""
+        try:
+            await self._make()
+        except BaseException:
+            if self._text:
+                with suppress(EdgeError):
+                    await self._note_cost()
+            raise
+
+    async def _make(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 if self._task.spoken:
@@ -127,7 +135,7 @@ class _Making:
 
     async def _write(self) -> Proposal | None:
         """Have the model write; return what it proposes."""
-        tools = (TOOL,) if self._means.proposes else ()
+        tools = (TOOL,) if self._task.proposes else ()
         async with self._chat.ask(self._task.turns, tools) as events:
             self._interaction.tell(Began(self._task.executive.id, self._task.session))
             async for event in events:
@@ -188,17 +196,20 @@ class _Making:
 
     async def _end(self, proposal: Proposal | None) -> None:
         """Keep the answer, and tell it."""
-        approval = None if proposal is None else await self._propose(proposal)
+        task, now = self._task, self._means.edge.clock.now()
+        approval = None if proposal is None else make_approval(task.executive, proposal, now)
         answer = Answer(
-            executive_id=self._task.executive.id,
+            executive_id=task.executive.id,
             response="".join(self._text).strip(),
-            timestamp=self._means.edge.clock.now(),
-            session_id=self._task.session,
+            timestamp=now,
+            session_id=task.session,
             audio=await self._audio(),
-            approval=approval,
-            sources=None if self._task.sources is None else dict(self._task.sources),
+            approval=approval and Proposed(id=approval.id, action=approval.action, expires_at=approval.expires_at),
+            sources=None if task.sources is None else dict(task.sources),
         )
-        await self._keep(answer)
+        await self._means.records.keep(
+            task.subscriber, answer, task.action, self._cost(), question=task.question, key=task.key, approval=approval
+        )
         self._interaction.tell(Done(answer))
 
     async def _audio(self) -> Audio | None:
@@ -210,20 +221,18 @@ class _Making:
         await recording.discard()
         return Audio(error=self._silence or "there was nothing to say")
 
-    async def _propose(self, proposal: Proposal) -> Proposed:
+    async def _note_cost(self) -> None:
         task, now = self._task, self._means.edge.clock.now()
-        approval = await self._means.approvals.propose(task.subscriber, task.executive.id, proposal, now)
-        return Proposed(id=approval.id, action=approval.action, expires_at=approval.expires_at)
+        await self._means.records.note_cost(task.subscriber, task.executive.id, task.action, self._cost(), at=now)
 
-    async def _keep(self, answer: Answer) -> None:
-        means, task, usage = self._means, self._task, self._usage
-        cost = Cost(
+    def _cost(self) -> Cost:
+        usage = self._usage
+        return Cost(
             self._chat.model,
             None if usage is None else usage.prompt_tokens,
             None if usage is None else usage.completion_tokens,
             round(self._interaction.recording.duration_s * 1000),
         )
-        await means.records.keep(task.subscriber, answer, task.action, cost, question=task.question, key=task.key)
 
 
 def _first(faults: BaseExceptionGroup[SpeechError]) -> BaseException:

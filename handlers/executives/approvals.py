@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from handlers.executives.activity import note
+from handlers.executives.activity import Writes, note
 from handlers.executives.proposal import Proposal, Risk
+from handlers.executives.roster import Executive
 from sovren_edge.handler import Database, EdgeError, Side
 
 Decision = Literal["approve", "reject"]
@@ -58,23 +59,41 @@ class Approval:
     reason: str | None
 
 
+def make_approval(executive: Executive, proposal: Proposal, now: datetime) -> Approval:
+    """Return what asks for consent from now on, once it is written."""
+    return Approval(
+        id=uuid4(),
+        executive_id=executive.id,
+        executive_name=executive.name,
+        action=proposal.action,
+        type=proposal.type,
+        value=proposal.value,
+        currency=proposal.currency,
+        risk=proposal.risk,
+        created_at=now,
+        expires_at=now + timedelta(hours=proposal.expires_in_hours),
+        decision=None,
+        decided_by=None,
+        decided_at=None,
+        reason=None,
+    )
+
+
+async def write_approval(on: Writes, subscriber: str, approval: Approval) -> None:
+    """Have it wait for the subscriber's decision; `on` is a connection within a transaction."""
+    await on.execute(
+        _PROPOSE, approval.id, subscriber, approval.executive_id, approval.action, approval.type, approval.value,
+        approval.currency, approval.risk, approval.created_at, approval.expires_at,
+    )  # fmt: skip
+    told = {"approvalId": str(approval.id)}
+    await note(on, subscriber, approval.executive_id, "approval_proposed", at=approval.created_at, metadata=told)
+
+
 class Approvals:
     """The approvals in the database; every call raises EdgeError 503 while it is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def propose(self, subscriber: str, executive_id: str, proposal: Proposal, now: datetime) -> Approval:
-        """Have something wait for the subscriber's decision."""
-        approval_id, expires_at = uuid4(), now + timedelta(hours=proposal.expires_in_hours)
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                _PROPOSE, approval_id, subscriber, executive_id, proposal.action, proposal.type, proposal.value,
-                proposal.currency, proposal.risk, now, expires_at,
-            )  # fmt: skip
-            told = {"approvalId": str(approval_id)}
-            await note(connection, subscriber, executive_id, "approval_proposed", at=now, metadata=told)
-        return await self._find(subscriber, approval_id)
 
     async def pending(
         self, subscriber: str, now: datetime, *, limit: int, offset: int

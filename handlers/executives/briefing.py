@@ -79,10 +79,14 @@ class Sources:
         try:
             url = f"{self.edge.url(self.gateway)}/usage/{subscriber}"
             headers = {"Authorization": authorization}
-            async with self.edge.http.get(url, headers=headers, timeout=_USAGE_TIMEOUT) as answer:
+            async with self.edge.http.get(
+                url, headers=headers, timeout=_USAGE_TIMEOUT, allow_redirects=False
+            ) as answer:
                 if answer.status != 200:  # noqa: PLR2004 - the one that means usage
                     return f"unavailable (status {answer.status})"
                 whole = orjson.loads(await answer.read())
         except (aiohttp.ClientError, TimeoutError, LookupError, ValueError) as error:
             return f"unavailable ({type(error).__name__})"
+        if not isinstance(whole, dict):
+            return "unavailable (no usage)"
         return {name: whole[name] for name in ("quota", "totals", "by_service", "cost") if name in whole}

@@ -102,7 +102,7 @@ class Chat:
             self._seen = self._seen or not fault
             if not fault and self._circuit.probed():
                 self._log.info("chat_became_ready")
-            if fault and self._circuit.failed():
+            if fault and self._circuit.missed():
                 self._log.warning("chat_became_unready", why=fault)
             await asyncio.sleep(self._settings.probe_interval_s * (1 if fault else _CALM))
 
@@ -165,7 +165,7 @@ class Chat:
         try:
             async with get as answer:
                 body = await _beginning(answer.content)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return type(error).__name__
         if answer.status == _OK and not settings.model:
             self._model = first_model(body) or self._model

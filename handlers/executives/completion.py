@@ -72,19 +72,20 @@ class Completion:
     """Reads one answer, chunk after chunk.
 
     `begun` once the model has written something, be it a thought that nobody is told; `whole` once the server has said
-    that nothing of the answer is missing: what may still come is what it has cost.
+    that nothing of the answer is missing: what may still come is what it has cost. `over` once nothing comes any more.
     """
 
     def __init__(self) -> None:
         self.begun = False
         self.whole = False
+        self.over = False
         self._calls = _Calls()
         self._usage: Usage | None = None
 
     def read(self, data: str) -> Iterator[Said]:
         """Yield what a chunk says; raises BrokenError."""
         if data == _END:
-            self.whole = True
+            self.whole = self.over = True
             return
         chunk = _table(_parsed(data))
         # Some servers say that they failed, and end as if they had not.

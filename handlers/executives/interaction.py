@@ -40,6 +40,7 @@ class Interaction:
         self._followers = 0
         self._task: asyncio.Task[None] | None = None
         self._given_up = False
+        self._end_timer: asyncio.TimerHandle | None = None
 
     @property
     def end(self) -> End | None:
@@ -85,15 +86,17 @@ class Interaction:
     def followed(self) -> Iterator[None]:
         """Keep it going while the block runs."""
         self._followers += 1
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         try:
             yield
         finally:
             self._followers -= 1
             if self._followers == 0 and self.end is None:
-                asyncio.get_running_loop().call_later(self._linger_s, self._end_if_left)
+                self._end_timer = asyncio.get_running_loop().call_later(self._linger_s, self._give_up)
 
-    def _end_if_left(self) -> None:
-        if self._followers == 0 and self._task is not None:
+    def _give_up(self) -> None:
+        if self.end is None and self._task is not None:
             self._given_up = True
             self._task.cancel()
 

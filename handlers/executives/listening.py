@@ -47,6 +47,8 @@ class Listening:
 
     async def _next(self) -> bytes:
         """Return more of the stream; nothing at its end, or where the answer is whole and nothing more comes."""
+        if self._completion.over:
+            return b""
         timeout_s = self._timeout_s
         try:
             async with asyncio.timeout_at(self._since + timeout_s):

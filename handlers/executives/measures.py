@@ -8,7 +8,7 @@ from typing import Literal
 
 from handlers.executives.events import Done, End
 from handlers.executives.interaction import GIVEN_UP
-from sovren_edge.handler import Metrics
+from sovren_edge.handler import Metrics, Side
 
 Step = Literal["queue", "first_token", "first_audio", "whole"]
 _BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -36,15 +36,19 @@ class Measures:
 
     def ended(self, end: End | None) -> None:
         """Count how an answer ended."""
-        if isinstance(end, Done):
-            outcome = "done"
-        else:
-            outcome = "given_up" if end is None or end.problem is GIVEN_UP else "failed"
-        self._answers.labels(outcome).inc()
+        self._answers.labels(_outcome(end)).inc()
 
     def shared(self) -> None:
         """Count a question that needed no answer of its own."""
         self._shared.inc()
+
+
+def _outcome(end: End | None) -> str:
+    if isinstance(end, Done):
+        return "done"
+    if end is None or end.problem is GIVEN_UP:
+        return "given_up"
+    return "refused" if end.problem.side is Side.CALLER else "failed"
 
 
 class Walk:

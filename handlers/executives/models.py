@@ -3,6 +3,7 @@
 Must not know how an answer is made.
 """
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -22,7 +23,8 @@ AudioWanted = Annotated[
 
 
 def _short(context: JsonValue) -> JsonValue:
-    if len(str(context)) > LONGEST_CONTEXT:
+    written = context if isinstance(context, str) else json.dumps(context, ensure_ascii=False)
+    if len(written) > LONGEST_CONTEXT:
         raise ValueError(f"the context is longer than {LONGEST_CONTEXT} characters")
     return context
 

@@ -3,9 +3,9 @@
 Must not know the model's server.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
-import orjson
 from pydantic import JsonValue
 
 from handlers.executives.completion import Turn
@@ -42,7 +42,7 @@ def turns(
 
 
 def _written(context: JsonValue) -> str:
-    return context if isinstance(context, str) else orjson.dumps(context).decode()
+    return context if isinstance(context, str) else json.dumps(context, ensure_ascii=False, separators=(",", ":"))
 
 
 def _said(history: Sequence[Exchange]) -> Iterator[Turn]:

@@ -57,6 +57,7 @@ TOOL: Final[Mapping[str, Any]] = {
             "type": "object",
             "additionalProperties": False,
             "required": ["action", "type"],
+            "dependentRequired": {"value": ["currency"], "currency": ["value"]},
             "properties": {
                 "action": {"type": "string", "description": "What is to be done, as one sentence."},
                 "type": {

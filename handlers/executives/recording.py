@@ -26,6 +26,7 @@ class Recording:
         self.id = recording_id
         self._path = directory / f"{self.id}.wav"
         self._length = 0
+        self._writing: asyncio.Future[None] | None = None
 
     @property
     def duration_s(self) -> float:
@@ -35,7 +36,9 @@ class Recording:
     async def append(self, samples: bytes) -> Sounded:
         """Write more samples and return where they are; raises OSError."""
         offset = self._length
-        await asyncio.to_thread(self._write, _HEADER_BYTES + offset, samples)
+        # Whoever is cancelled here does not end what a thread does.
+        self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, _HEADER_BYTES + offset, samples))
+        await asyncio.shield(self._writing)
         self._length += len(samples)
         return Sounded(offset, len(samples))
 
@@ -50,6 +53,8 @@ class Recording:
     async def discard(self) -> None:
         """Have it never been."""
         self._length = 0
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
         with suppress(OSError):
             await asyncio.to_thread(self._path.unlink, missing_ok=True)
 

@@ -1,6 +1,6 @@
 """Owns what is kept of answers: conversations, what answers cost, and those that were asked for under a key.
 
-Must not know how an answer is made. Every query is bounded by a subscriber.
+Must not know how an answer is made. Whose a session is, is asked before it is read.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from handlers.executives.approvals import Approval, write_approval
 from handlers.executives.models import Answer
 from sovren_edge.handler import Database, EdgeError, Side
 
@@ -44,6 +45,11 @@ SELECT $2, $13::text, $14::bytea, $15::jsonb, $4 WHERE $13 IS NOT NULL
 ON CONFLICT (subscriber_id, idempotency_key) DO UPDATE SET
     fingerprint = excluded.fingerprint, answer = excluded.answer, answered_at = excluded.answered_at
 WHERE known.answered_at <= $16
+"""
+_COST = """
+INSERT INTO executive_usage
+    (subscriber_id, executive_id, action, model, prompt_tokens, completion_tokens, audio_ms, answered_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 _KEPT = """
 SELECT fingerprint, answer FROM executive_answers
@@ -93,16 +99,37 @@ class Records:
         return [Exchange(row["question"], row["answer"]) for row in reversed(rows)]
 
     async def keep(
-        self, subscriber: str, answer: Answer, action: str, cost: Cost, *, question: str, key: Key | None
+        self,
+        subscriber: str,
+        answer: Answer,
+        action: str,
+        cost: Cost,
+        *,
+        question: str,
+        key: Key | None,
+        approval: Approval | None,
     ) -> None:
-        """Keep all that is kept of an answer, or nothing; raises EdgeError 503."""
+        """Keep all that is kept of an answer, and what it proposes, or nothing; raises EdgeError 503."""
         at = answer.timestamp
         kept = (
             (None, None, None) if key is None else (key.value, key.fingerprint, answer.model_dump_json(by_alias=True))
         )
-        await self._database.execute(
-            _KEEP, answer.session_id, subscriber, answer.executive_id, at, question, answer.response, self._history,
+        parameters = (
+            answer.session_id, subscriber, answer.executive_id, at, question, answer.response, self._history,
             action, cost.model, cost.prompt_tokens, cost.completion_tokens, cost.audio_ms, *kept, at - KEY_KEPT,
+        )  # fmt: skip
+        if approval is None:
+            await self._database.execute(_KEEP, *parameters)
+            return
+        async with self._database.transaction() as connection:
+            await write_approval(connection, subscriber, approval)
+            await connection.execute(_KEEP, *parameters)
+
+    async def note_cost(self, subscriber: str, executive_id: str, action: str, cost: Cost, *, at: datetime) -> None:
+        """Keep what an answer has cost that came to nothing; raises EdgeError 503."""
+        await self._database.execute(
+            _COST, subscriber, executive_id, action, cost.model, cost.prompt_tokens, cost.completion_tokens,
+            cost.audio_ms, at,
         )  # fmt: skip
 
     async def answered(self, subscriber: str, key: Key, now: datetime) -> Answer | None:

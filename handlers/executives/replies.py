@@ -18,6 +18,8 @@ from handlers.executives.sse import write_event
 from sovren_edge.handler import EdgeError, Problem, Request, StreamResponse
 
 EVENT_STREAM = "text/event-stream"
+# The last field is nginx's: it is not to gather what should be heard at once.
+_HEAD = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # Proxies between us and the caller cut what is silent for long.
 _BEAT_S = 15.0
 _PATIENCE_S = 60.0
@@ -74,7 +76,7 @@ async def _stream(request: Request, interaction: Interaction, wanted: AudioWante
             match events:
                 case [Failed(problem), *_]:
                     raise _raised(problem)
-            response = StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
+            response = StreamResponse(headers=_HEAD)
             await response.prepare(request)
         async for written in _gathered(events, interaction, wanted):
             await _write(request, response, written)

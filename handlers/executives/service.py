@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, HttpUrl
+from pydantic import AfterValidator, Field, HttpUrl
 
 from handlers.executives.activity import Activities
 from handlers.executives.answering import Means
@@ -25,12 +25,18 @@ from handlers.executives.records import Records
 from handlers.executives.roster import Roster
 from handlers.executives.speech import Speech
 from handlers.executives.talking import Talking
-from sovren_edge.handler import Database, Edge, EdgeError, Handler, Route, Routes, Secret, route
+from sovren_edge.handler import Database, Edge, Handler, Route, Routes, Secret, route
 
 # The service of the configuration that is asked where no chat_url is set.
 _CHAT = "chat"
 _PREFIX = "/executives"
 _SWEEP_S = 300.0
+
+
+def _bare(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("a URL without user, password, query and fragment; a key goes into chat_key")
+    return url
 
 
 class Executives(Handler):
@@ -42,7 +48,7 @@ class Executives(Handler):
     migrations: ClassVar[str | None] = "handlers.executives.migrations"
     authenticates: ClassVar[bool] = True
 
-    chat_url: HttpUrl | None = None
+    chat_url: Annotated[HttpUrl, AfterValidator(_bare)] | None = None
     chat_key: Secret | None = None
     model: str = ""
     max_tokens: int = Field(default=400, ge=1)
@@ -70,20 +76,21 @@ class Executives(Handler):
         chat = self._chat(edge)
         async with edge.database() as database, _spawning() as spawn:
             means = self._means(edge, database, chat)
-            activities = Activities(database)
+            activities, approvals = Activities(database), Approvals(database)
             talking = Talking(
                 means=means,
                 roster=Roster(database),
                 recordings=recordings,
-                sources=Sources(edge, activities, means.approvals, self.gateway),
+                sources=Sources(edge, activities, approvals, self.gateway),
                 desk=Desk(edge.clock.monotonic),
                 spawn=spawn,
+                proposes=self.proposals,
             )
             edge.depends("chat", lambda: chat is not None and chat.ready)
             if chat is not None:
                 spawn(chat.watch())
             spawn(self._sweep(edge, means.records, recordings))
-            listing = Listing(edge, talking.roster, activities, means.approvals)
+            listing = Listing(edge, talking.roster, activities, approvals)
             yield [*_routes(talking, listing, _PREFIX), *_routes(talking, listing, "")]
 
     def _chat(self, edge: Edge) -> Chat | None:
@@ -110,10 +117,8 @@ class Executives(Handler):
             chat=chat,
             speech=Speech(edge, self.speech, self.speech_model, self.speech_timeout_s),
             records=Records(database, self.history),
-            approvals=Approvals(database),
             measures=Measures(edge.metrics, edge.clock.monotonic),
             slots=asyncio.Semaphore(self.answers),
-            proposes=self.proposals,
             queue_timeout_s=self.queue_timeout_s,
             answer_timeout_s=self.answer_timeout_s,
             audio_url=lambda audio_id: f"{self.audio_prefix}{_PREFIX}/audio/{audio_id}",
@@ -122,10 +127,10 @@ class Executives(Handler):
     async def _sweep(self, edge: Edge, records: Records, recordings: Recordings) -> None:
         """Remove what is too old, again and again, until cancelled."""
         while True:
+            await asyncio.to_thread(recordings.sweep)
             try:
-                await asyncio.to_thread(recordings.sweep)
                 await records.forget(edge.clock.now(), timedelta(days=self.session_days))
-            except (EdgeError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, answers are not to end with it
                 edge.log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_S)
 

@@ -45,7 +45,9 @@ class Speech:
         rest = b""
         try:
             url = self.edge.url(self.service) + _PATH
-            async with self.edge.http.post(url, json=body, headers=headers, timeout=timeout) as answer:
+            async with self.edge.http.post(
+                url, json=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as answer:
                 if answer.status != 200:  # noqa: PLR2004 - the one that means speech
                     raise SpeechError(f"speech was refused with status {answer.status}")
                 async for chunk in answer.content.iter_any():

@@ -44,6 +44,7 @@ class Talking:
     sources: Sources
     desk: Desk
     spawn: Spawn
+    proposes: bool
 
     async def interact(self, question: Question, request: Request) -> Answer | StreamResponse:
         """Ask an executive.
@@ -82,12 +83,13 @@ class Talking:
         interaction = self._shared(request, subscriber_id, ("briefing", wanted.executive_id), wanted, work)
         return await reply(request, interaction, wanted.audio)
 
-    async def audio(self, audio_id: AudioId) -> StreamResponse:
+    async def audio(self, audio_id: AudioId, request: Request) -> StreamResponse:
         """Fetch the speech of an answer; ranges are served, and no token is asked for."""
         found = self.recordings.left(audio_id)
         if found is None:
             raise EdgeError(404, "audio_unknown", "There is no such speech, or none any more.", side=Side.CALLER)
         path, left = found
+        _check_range(request, path.stat().st_size)
         headers = {
             "Content-Type": "audio/wav",
             "Cache-Control": f"private, max-age={int(left.total_seconds())}",
@@ -120,13 +122,15 @@ class Talking:
     async def _answer(self, subscriber: str, question: Question, key: Key | None, interaction: Interaction) -> None:
         if await self._known(subscriber, key, interaction):
             return
+        walk = self.means.measures.begin()
         executive = await self.roster.find(subscriber, question.executive_id)
         session = question.session_id
         history = await self._history(session, subscriber, executive.id)
-        told = turns(executive, history, question.message, question.context, proposes=self.means.proposes)
+        told = turns(executive, history, question.message, question.context, proposes=self.proposes)
         task = Task(
             subscriber=subscriber, executive=executive, session=session or uuid4(), action="interaction",
-            question=question.message, turns=told, spoken=question.audio != "none", key=key,
+            question=question.message, turns=told, spoken=question.audio != "none", proposes=self.proposes,
+            walk=walk, key=key,
         )  # fmt: skip
         await answer(self.means, task, interaction)
 
@@ -138,12 +142,13 @@ class Talking:
     ) -> None:
         if await self._known(subscriber, key, interaction):
             return
+        walk = self.means.measures.begin()
         executive = await self._speaker(subscriber, wanted.executive_id)
         facts = await self.sources.facts(subscriber, authorization)
         task = Task(
             subscriber=subscriber, executive=executive, session=uuid4(), action="briefing",
-            question="Brief me.", turns=turns(executive, (), facts.told()), spoken=wanted.audio != "none", key=key,
-            sources=facts.sources,
+            question="Brief me.", turns=turns(executive, (), facts.told()), spoken=wanted.audio != "none",
+            proposes=False, walk=walk, key=key, sources=facts.sources,
         )  # fmt: skip
         await answer(self.means, task, interaction)
 
@@ -163,6 +168,15 @@ class Talking:
         interaction.tell(Said(known.response))
         interaction.tell(Done(known))
         return True
+
+
+def _check_range(request: Request, size: int) -> None:
+    try:
+        start = request.http_range.start or 0
+    except ValueError:
+        start = size
+    if start >= size:
+        raise EdgeError(416, "range_unknown", f"The speech has {size} bytes, and none in this range.", side=Side.CALLER)
 
 
 def _read_key(request: Request, fingerprint: bytes) -> Key | None:

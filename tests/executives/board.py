@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from handlers.executives.approvals import Approval, make_approval, write_approval
+from handlers.executives.proposal import Proposal
+from handlers.executives.roster import Executive
 from sovren_edge.auth.tokens import AuthSettings, OneKey, Verifier, make_token
 from sovren_edge.handler import Database, Edge, Handler
 from sovren_edge.handler.application import build_application
@@ -110,3 +113,15 @@ async def hire(
     name = name or executive_id.title()
     await database.execute(_NAME, name)
     await database.execute(_HIRE, subscriber, executive_id, position, name, role or executive_id.upper(), status)
+
+
+async def propose(
+    database: Database, subscriber: str, executive_id: str, proposal: Proposal, now: datetime
+) -> Approval:
+    """Have something wait for a subscriber's decision."""
+    named = "SELECT name FROM subscriber_executives WHERE subscriber_id = $1 AND executive_id = $2"
+    name = await database.fetchval(named, subscriber, executive_id) or executive_id
+    approval = make_approval(Executive(executive_id, name, "", "", "active", (), "", ""), proposal, now)
+    async with database.transaction() as connection:
+        await write_approval(connection, subscriber, approval)
+    return approval

@@ -15,7 +15,7 @@ from handlers.executives.approvals import Approval, Approvals, Decision
 from handlers.executives.proposal import Proposal
 from sovren_edge.handler import Database, EdgeError
 from sovren_edge.store.database import open_database
-from tests.executives.board import FOUNDER, NOON, SETTINGS
+from tests.executives.board import FOUNDER, NOON, SETTINGS, propose
 
 # Of this database's connections: others are other tests'.
 WAITING = """
@@ -74,7 +74,7 @@ async def done(database: Database) -> list[str]:
 
 async def test_a_proposal_waits(approvals: Approvals, database: Database) -> None:
     """As it was made, until it expires; that it was made is an activity."""
-    proposed = await approvals.propose(FOUNDER, "cfo", OFFER, NOON)
+    proposed = await propose(database, FOUNDER, "cfo", OFFER, NOON)
     assert await waiting(approvals) == [proposed]
     assert proposed == Approval(
         id=proposed.id, executive_id="cfo", executive_name="Ingrid Solheim", action="Renew the lease.", type="contract",
@@ -88,10 +88,10 @@ async def test_a_proposal_waits(approvals: Approvals, database: Database) -> Non
     assert await waiting(approvals, "ann") == []
 
 
-async def test_the_first_to_expire_comes_first(approvals: Approvals) -> None:
+async def test_the_first_to_expire_comes_first(approvals: Approvals, database: Database) -> None:
     """Pages together are the whole; what was decided waits no more."""
     for hours in (5, 3, 4, 1, 2):
-        await approvals.propose(FOUNDER, "ceo", OFFER.model_copy(update={"expires_in_hours": hours}), NOON)
+        await propose(database, FOUNDER, "ceo", OFFER.model_copy(update={"expires_in_hours": hours}), NOON)
     whole = await waiting(approvals)
     assert [(one.expires_at - NOON) // HOUR for one in whole] == [1, 2, 3, 4, 5]
     pages = [await approvals.pending(FOUNDER, NOON, limit=2, offset=offset) for offset in (0, 2, 4, 6)]
@@ -109,7 +109,7 @@ async def test_a_decision_is_recorded_once(
     approvals: Approvals, database: Database, decision: Decision, other: Decision, action: str
 ) -> None:
     """By whom, when and why; whoever says the same again is told the same, also when it would have expired."""
-    proposed = await approvals.propose(FOUNDER, "cfo", OFFER, NOON)
+    proposed = await propose(database, FOUNDER, "cfo", OFFER, NOON)
     decided = await decide(approvals, proposed.id, decision)
     assert decided == replace(
         proposed, decision=decision, decided_by=FOUNDER, decided_at=NOON + HOUR, reason="As it is."
@@ -122,15 +122,15 @@ async def test_a_decision_is_recorded_once(
 
 async def test_an_expired_one_cannot_be_decided(approvals: Approvals, database: Database) -> None:
     """From the very moment on, and it stays undecided."""
-    late = await approvals.propose(FOUNDER, "cfo", OFFER, NOON)
+    late = await propose(database, FOUNDER, "cfo", OFFER, NOON)
     assert await reason_of(decide(approvals, late.id, "approve", after=2 * HOUR)) == (409, "approval_expired")
     assert await done(database) == ["approval_proposed"]
     assert (await decide(approvals, late.id, "approve", after=2 * HOUR - SECOND)).decision == "approve"
 
 
-async def test_nobody_decides_for_another(approvals: Approvals) -> None:
+async def test_nobody_decides_for_another(approvals: Approvals, database: Database) -> None:
     """What is not the subscriber's is not there."""
-    proposed = await approvals.propose(FOUNDER, "cfo", OFFER, NOON)
+    proposed = await propose(database, FOUNDER, "cfo", OFFER, NOON)
     assert await reason_of(decide(approvals, proposed.id, "approve", subscriber="ann")) == (404, "approval_unknown")
     assert await reason_of(decide(approvals, uuid4(), "approve")) == (404, "approval_unknown")
     assert await waiting(approvals) == [proposed]
@@ -140,7 +140,7 @@ async def test_of_two_who_decide_at_once_one_does(others: list[Approvals], datab
     """The other learns how it was decided; each decision is recorded once."""
     verdicts: list[Decision] = ["approve", "reject"]
     for turn in range(10):
-        proposed = await others[0].propose(FOUNDER, "cfo", OFFER, NOON)
+        proposed = await propose(database, FOUNDER, "cfo", OFFER, NOON)
         racing = [decide(one, proposed.id, verdict) for one, verdict in zip(others, verdicts, strict=True)]
         ended = await asyncio.gather(*racing[:: 1 - 2 * (turn % 2)], return_exceptions=True)
         won = [one for one in ended if isinstance(one, Approval)]
@@ -152,7 +152,7 @@ async def test_of_two_who_decide_at_once_one_does(others: list[Approvals], datab
 
 async def test_whoever_waits_for_a_decision_in_the_making_sees_it(others: list[Approvals], database: Database) -> None:
     """A transaction that is open decides first; the same decision beside it is told and not made again."""
-    proposed = await others[0].propose(FOUNDER, "cfo", OFFER, NOON)
+    proposed = await propose(database, FOUNDER, "cfo", OFFER, NOON)
     async with database.transaction() as connection:
         lock = "SELECT 1 FROM executive_approvals WHERE approval_id = $1 FOR UPDATE"
         await connection.execute(lock, proposed.id)

@@ -8,11 +8,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from handlers.executives.approvals import Approvals
 from handlers.executives.proposal import Proposal
 from sovren_edge.auth.tokens import OPERATOR
 from sovren_edge.handler import Database, Edge
-from tests.executives.board import FOUNDER, NOON, Hands, bearer, hire
+from tests.executives.board import FOUNDER, NOON, Hands, bearer, hire, propose
 from tests.executives.chat_server import ChatServer, chat_server, texts_of, words
 from tests.executives.talk import Talk, talking
 
@@ -65,7 +64,7 @@ def facts_told(chat: ChatServer) -> dict[str, object]:
 async def test_a_briefing_is_made_of_what_is_known(talk: Talk, gateway: Gateway, database: Database) -> None:
     """Activity, approvals, and the gateway's usage, asked for with the caller's own token; by the CEO."""
     proposal = Proposal(action="Hire two.", type="hiring", risk="low")
-    await Approvals(database).propose(FOUNDER, "cfo", proposal, NOON)
+    await propose(database, FOUNDER, "cfo", proposal, NOON)
     status, _, told = await talk.send({}, PATH)
     assert (status, told["executiveId"], told["response"]) == (200, "ceo", "Good morning. Nothing is late.")
     assert told["sources"] == {"activities": 1, "approvals": 1, "usage": "available"}

@@ -12,7 +12,9 @@ from tests.executives.portal import ACTIVITY, EXECUTIVES, PENDING, Schema, check
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "executives.md").read_text(encoding="utf-8")
 SHOWN = {next(iter(shown)): shown for shown in map(json.loads, re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))}
-MODULES = ("activity", "approvals", "listing", "roster")
+MODULES = (
+    "activity", "answering", "approvals", "briefing", "listing", "records", "refusals", "roster", "talking",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

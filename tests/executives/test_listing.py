@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.executives.activity import note
-from handlers.executives.approvals import Approvals
 from handlers.executives.proposal import Proposal
 from tests.executives.board import FOUNDER, NOON, Board, bearer, hire
+from tests.executives.board import propose as propose_to
 from tests.executives.portal import ACTIVITY, DECIDED, EXECUTIVES, PENDING, check
 from tests.handler.witness import Witness
 
@@ -22,7 +22,7 @@ OFFER = Proposal.model_validate({"action": "Pay.", "type": "payment", "value": "
 async def propose(board: Board, *, subscriber: str = FOUNDER, hours: int = 24) -> str:
     """Have something wait, and return its id."""
     proposal = OFFER.model_copy(update={"expires_in_hours": hours})
-    proposed = await Approvals(board.database).propose(subscriber, "cfo", proposal, board.hands.at)
+    proposed = await propose_to(board.database, subscriber, "cfo", proposal, board.hands.at)
     return str(proposed.id)
 
 

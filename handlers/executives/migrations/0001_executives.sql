@@ -1,4 +1,4 @@
--- Names that executives may bear; a reserved one is for one subscriber alone.
+-- Names that executives may bear; a reserved one is meant for one subscriber.
 CREATE TABLE available_names (
     name text PRIMARY KEY,
     reserved_for text
