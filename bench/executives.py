@@ -234,7 +234,7 @@ def measure_model(work: Path, rounds: int) -> bool:
 def main() -> int:
     """Measure; return 0 if every figure is met."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30, help="questions to the real model")
+    parser.add_argument("--rounds", type=int, default=20, help="questions to the real model")
     parser.add_argument("--callers", type=int, default=200, help="answers at once before stand-ins")
     parser.add_argument("--crowds", type=int, default=3, help="how often")
     parser.add_argument("--only", choices=("model", "crowd"))

@@ -69,6 +69,7 @@ async def test_a_briefing_is_made_of_what_is_known(talk: Talk, gateway: Gateway,
     assert (status, told["executiveId"], told["response"]) == (200, "ceo", "Good morning. Nothing is late.")
     assert told["sources"] == {"activities": 1, "approvals": 1, "usage": "available"}
     assert gateway.authorizations == [bearer(talk.board.hands)["Authorization"]]
+    assert "tools" not in talk.chat.asked[0]
     facts = facts_told(talk.chat)
     assert facts["external_services_today"] == {"quota": USAGE["quota"], "totals": USAGE["totals"]}
     (waiting,) = facts["waiting_for_decision"]  # type: ignore[misc]

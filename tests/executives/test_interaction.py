@@ -110,6 +110,35 @@ async def test_who_comes_back_soon_finds_it_going_on(stage: Stage) -> None:
     assert interaction.end == Done(ANSWER)
 
 
+async def test_what_ended_well_after_all_had_left_is_there_for_who_asks_again(stage: Stage) -> None:
+    """A page that gave up too soon finds its answer."""
+    go_on = asyncio.Event()
+    interaction = stage.begin(Done(ANSWER), until=go_on, linger_s=0.01)
+    with interaction.followed():
+        pass
+    go_on.set()
+    await stage.task
+    await asyncio.sleep(0.03)
+    assert interaction.shareable
+    assert interaction.end == Done(ANSWER)
+
+
+async def test_whoever_leaves_twice_has_the_whole_time_again(stage: Stage) -> None:
+    """What the first leaving had begun ends with the coming back."""
+    interaction = stage.begin(Done(ANSWER), until=asyncio.Event(), linger_s=0.2)
+    loop = asyncio.get_running_loop()
+    with interaction.followed():
+        pass
+    await asyncio.sleep(0.15)
+    left_at = loop.time()
+    with interaction.followed():
+        pass
+    with pytest.raises(asyncio.CancelledError):
+        await stage.task
+    assert loop.time() - left_at >= 0.19
+    assert not interaction.shareable
+
+
 async def test_faults_are_ends(stage: Stage) -> None:
     """What is refused is told as it is; what nobody expected is logged, and told without its words."""
 

@@ -27,7 +27,16 @@ def test_who_it_is_comes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("context", "told"), [("on the move", "on the move"), ({"page": [1]}, '{"page":[1]}'), (0, "0"), ([], "[]")]
+    ("context", "told"),
+    [
+        ("on the move", "on the move"),
+        ({"page": [1]}, '{"page":[1]}'),
+        (0, "0"),
+        ([], "[]"),
+        ({"n": 10**30}, '{"n":1000000000000000000000000000000}'),
+        ("ä", "ä"),
+        (["ä"], '["ä"]'),
+    ],
 )
 def test_context_stands_behind_the_question(context: object, told: str) -> None:
     """Text as it is, everything else as JSON."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import wave
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -10,8 +11,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from handlers.executives.interaction import SHARED_S
+from handlers.executives.service import Executives
 from sovren_edge.handler import Database, Edge
 from tests.executives.board import FOUNDER, Hands, bearer, hire
 from tests.executives.chat_server import (
@@ -102,6 +105,9 @@ async def test_an_answer_is_text_and_speech(talk: Talk) -> None:
         assert any(file.readframes(24_000))
     async with talk.board.client.get(path, headers={"Range": "bytes=44-143"}) as part:
         assert (part.status, await part.read()) == (206, content[44:144])
+    for faulty in (f"bytes={len(content)}-", "bytes=9-1", "lines=1-2"):
+        async with talk.board.client.get(path, headers={"Range": faulty}) as refused:
+            assert (refused.status, (await refused.json(content_type=None))["reason"]) == (416, "range_unknown")
 
 
 @pytest.mark.parametrize("path", ["/executives/interact", "/interact"])
@@ -272,6 +278,13 @@ async def test_a_model_that_is_away(edge: Edge, database: Database, hands: Hands
         assert len(real.asked) == asked + 1
 
 
+@pytest.mark.parametrize("url", ["http://me:secret@chat/v1", "http://chat/v1?key=secret", "http://chat/v1#x"])
+def test_a_models_url_holds_no_secret(url: str) -> None:
+    """It would be told to whoever reads the configuration; and it is a place, no more."""
+    with pytest.raises(ValidationError, match="without user, password, query and fragment"):
+        Executives.model_validate_json(json.dumps({"chat_url": url}))
+
+
 async def test_without_a_model_nobody_is_asked(edge: Edge, database: Database, hands: Hands) -> None:
     """Neither a URL nor a service: the port serves all the same, and says what it lacks."""
     async with talking(ChatServer(), edge, database, hands, chat_url=None) as talk:
@@ -316,6 +329,22 @@ async def test_an_answer_may_propose_something(mute: Talk) -> None:
     assert mute.chat.asked[0]["tools"][0]["function"]["name"] == "propose_approval"
 
 
+async def test_a_proposal_is_kept_with_its_answer_or_not_at_all(mute: Talk, database: Database) -> None:
+    """Nobody decides what belongs to an answer that nobody got."""
+    mute.chat.say([said("I would hire."), called(0, "propose_approval", PROPOSAL), STOP, DONE])
+    await database.execute("ALTER TABLE executive_sessions RENAME TO elsewhere")
+    assert (await mute.ask())["statusCode"] == 500
+    await database.execute("ALTER TABLE elsewhere RENAME TO executive_sessions")
+    assert (await mute.board.get("/executives/pending-approvals"))["total"] == 0
+    assert (await mute.ask())["approval"]["action"] == "Hire two people."
+
+
+async def test_another_function_is_no_proposal(mute: Talk) -> None:
+    """Whatever it is called with."""
+    mute.chat.say([said("Well."), called(0, "pay_at_once", PROPOSAL), STOP, DONE])
+    assert (await mute.ask())["approval"] is None
+
+
 @pytest.mark.parametrize("arguments", ["{", '{"action":"","type":"hiring"}', '{"action":"x","type":"y","value":-1}'])
 async def test_a_proposal_that_is_none_is_passed_over(mute: Talk, arguments: str) -> None:
     """The answer comes without it; an answer that would be empty is none."""
@@ -337,6 +366,16 @@ async def test_what_an_answer_cost_is_recorded(mute: Talk, database: Database) -
     ]  # fmt: skip
     told = await mute.board.get("/executives/activity")
     assert [one["action"] for one in told["activities"]] == ["interaction", "interaction"]
+
+
+async def test_what_came_to_nothing_has_cost_as_well(mute: Talk, database: Database) -> None:
+    """Its row says by whom and for whom; of what never began there is none."""
+    mute.chat.say([said("Well, "), Break()])
+    assert (await mute.ask())["reason"] == "chat_failed"
+    mute.chat.say([Break()])
+    await mute.ask("Else?")
+    rows = await database.fetch("SELECT * FROM executive_usage")
+    assert [(row["executive_id"], row["action"], row["audio_ms"]) for row in rows] == [("ceo", "interaction", 0)]
 
 
 async def test_only_so_many_answers_are_made_at_once(
