@@ -6,15 +6,15 @@ Must not know what was said. Every query is bounded by a subscriber.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from sovren_edge.handler import Database
+from sovren_edge.handler import Connection, Database
 
-_NOTE = """
-INSERT INTO executive_activity (subscriber_id, executive_id, action, happened_at, metadata) VALUES ($1, $2, $3, $4, $5)
-"""
+# To be completed by what stands for these columns.
+NOTE = "INSERT INTO executive_activity (subscriber_id, executive_id, action, happened_at, metadata) VALUES ({})"
+_NOTE = NOTE.format("$1, $2, $3, $4, $5")
 _OF = """
 FROM executive_activity AS activity
 LEFT JOIN subscriber_executives AS executive USING (subscriber_id, executive_id)
@@ -30,14 +30,6 @@ ORDER BY happened_at DESC, activity_id DESC LIMIT $6 OFFSET $7
 _COUNT = f"SELECT count(*) {_OF}"
 
 
-class Writes(Protocol):
-    """What runs a statement: the database, or a connection within a transaction."""
-
-    async def execute(self, query: str, *parameters: object) -> str:
-        """Run it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Activity:
     """Something that was done; `executive_name` is the id of one who has gone."""
@@ -51,7 +43,13 @@ class Activity:
 
 
 async def note(
-    on: Writes, subscriber: str, executive_id: str, action: str, *, at: datetime, metadata: Mapping[str, object]
+    on: Database | Connection,
+    subscriber: str,
+    executive_id: str,
+    action: str,
+    *,
+    at: datetime,
+    metadata: Mapping[str, object],
 ) -> None:
     """Note that something was done; raises EdgeError 503 while the database is away."""
     await on.execute(_NOTE, subscriber, executive_id, action, at, orjson.dumps(metadata).decode())

@@ -10,10 +10,10 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from handlers.executives.activity import Writes, note
+from handlers.executives.activity import note
 from handlers.executives.proposal import Proposal, Risk
 from handlers.executives.roster import Executive
-from sovren_edge.handler import Database, EdgeError, Side
+from sovren_edge.handler import Connection, Database, EdgeError, Side
 
 Decision = Literal["approve", "reject"]
 _DONE: Mapping[Decision, str] = {"approve": "approval_approved", "reject": "approval_rejected"}
@@ -79,14 +79,16 @@ def make_approval(executive: Executive, proposal: Proposal, now: datetime) -> Ap
     )
 
 
-async def write_approval(on: Writes, subscriber: str, approval: Approval) -> None:
-    """Have it wait for the subscriber's decision; `on` is a connection within a transaction."""
-    await on.execute(
+async def write_approval(connection: Connection, subscriber: str, approval: Approval) -> None:
+    """Have it wait for the subscriber's decision; the connection is within a transaction."""
+    await connection.execute(
         _PROPOSE, approval.id, subscriber, approval.executive_id, approval.action, approval.type, approval.value,
         approval.currency, approval.risk, approval.created_at, approval.expires_at,
     )  # fmt: skip
     told = {"approvalId": str(approval.id)}
-    await note(on, subscriber, approval.executive_id, "approval_proposed", at=approval.created_at, metadata=told)
+    await note(
+        connection, subscriber, approval.executive_id, "approval_proposed", at=approval.created_at, metadata=told
+    )
 
 
 class Approvals:

@@ -132,13 +132,7 @@ class Listing:
         """List your executives."""
         caller = await self.edge.authenticate(request)
         found, total = await self.roster.page(caller.subject, role=role, status=status, limit=limit, offset=offset)
-        members = [
-            Member(
-                id=one.id, name=one.name, role=one.role, status=one.status, department=one.department,
-                capabilities=one.capabilities,
-            )
-            for one in found
-        ]  # fmt: skip
+        members = [Member.model_validate(one, from_attributes=True) for one in found]
         return Members(executives=members, total=total)
 
     async def activity(

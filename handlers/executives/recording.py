@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from handlers.executives.events import Sounded
 
@@ -24,7 +25,7 @@ class Recording:
 
     def __init__(self, directory: Path, recording_id: str) -> None:
         self.id = recording_id
-        self._path = directory / f"{self.id}.wav"
+        self.path = directory / f"{recording_id}.wav"
         self._length = 0
         self._writing: asyncio.Future[None] | None = None
 
@@ -56,22 +57,30 @@ class Recording:
         if self._writing is not None:
             await asyncio.wait([self._writing])
         with suppress(OSError):
-            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+            await asyncio.to_thread(self.path.unlink, missing_ok=True)
 
     async def whole(self) -> bytes:
         """Return the whole file; raises OSError."""
-        return await asyncio.to_thread(self._path.read_bytes)
+        return await asyncio.to_thread(self.path.read_bytes)
 
     def _write(self, at: int, content: bytes) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             file.seek(at)
             file.write(content)
 
     def _read(self, at: int, length: int) -> bytes:
-        with self._path.open("rb", buffering=0) as file:
+        with self.path.open("rb", buffering=0) as file:
             file.seek(at)
             return file.read(length)
+
+
+class Left(NamedTuple):
+    """A recording that can be fetched: where it is, for how long, and how many bytes it has."""
+
+    path: Path
+    time: timedelta
+    size: int
 
 
 class Recordings:
@@ -90,28 +99,29 @@ class Recordings:
         """Return one that was finished, and may have gone."""
         return Recording(self._directory, recording_id)
 
-    def left(self, recording_id: str) -> tuple[Path, timedelta] | None:
-        """Return where a recording is, and for how long; None if there is none, or none any more."""
-        path = self._directory / f"{recording_id}.wav"
+    def left(self, recording_id: str) -> Left | None:
+        """Return what is left of a recording; None if there is none, or none any more."""
+        path = self.old(recording_id).path
         try:
-            left = self._left(path)
+            status = path.stat()
         except OSError:
             return None
-        return (path, left) if left > timedelta(0) else None
+        time = self._time_left(status)
+        return Left(path, time, status.st_size) if time > timedelta(0) else None
 
     def sweep(self) -> int:
         """Remove what is too old; return how many went."""
         gone = 0
         for path in self._directory.glob("*.wav"):
             with suppress(OSError):
-                if self._left(path) <= timedelta(0):
+                if self._time_left(path.stat()) <= timedelta(0):
                     path.unlink()
                     gone += 1
         return gone
 
-    def _left(self, path: Path) -> timedelta:
-        written_at = datetime.fromtimestamp(path.stat().st_mtime, self._now().tzinfo)
-        return self._kept - (self._now() - written_at)
+    def _time_left(self, status: os.stat_result) -> timedelta:
+        now = self._now()
+        return self._kept - (now - datetime.fromtimestamp(status.st_mtime, now.tzinfo))
 
 
 def wav_header(length: int) -> bytes:

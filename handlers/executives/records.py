@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from handlers.executives.activity import NOTE
 from handlers.executives.approvals import Approval, write_approval
 from handlers.executives.models import Answer
 from sovren_edge.handler import Database, EdgeError, Side
@@ -20,9 +21,15 @@ SELECT true FROM executive_sessions WHERE session_id = $1 AND subscriber_id = $2
 _EXCHANGES = """
 SELECT question, answer FROM executive_exchanges WHERE session_id = $1 ORDER BY exchange_id DESC LIMIT $2
 """
+# To be completed by what stands for these columns.
+_USE = """
+INSERT INTO executive_usage
+    (subscriber_id, executive_id, action, model, prompt_tokens, completion_tokens, audio_ms, answered_at)
+VALUES ({})
+"""
 # All of it or nothing, and in one way to the database and back. What is newly inserted is not seen by the rest of the
 # statement: of the older exchanges one less than are to stay is kept.
-_KEEP = """
+_KEEP = f"""
 WITH session AS (
     INSERT INTO executive_sessions (session_id, subscriber_id, executive_id, created_at, used_at)
     VALUES ($1, $2, $3, $4, $4) ON CONFLICT (session_id) DO UPDATE SET used_at = excluded.used_at
@@ -33,24 +40,17 @@ WITH session AS (
         SELECT exchange_id FROM executive_exchanges
         WHERE session_id = $1 ORDER BY exchange_id DESC LIMIT $7::integer - 1)
 ), usage AS (
-    INSERT INTO executive_usage
-        (subscriber_id, executive_id, action, model, prompt_tokens, completion_tokens, audio_ms, answered_at)
-    VALUES ($2, $3, $8, $9, $10, $11, $12, $4)
+    {_USE.format("$2, $3, $8, $9, $10, $11, $12, $4")}
 ), activity AS (
-    INSERT INTO executive_activity (subscriber_id, executive_id, action, happened_at, metadata)
-    VALUES ($2, $3, $8, $4, jsonb_build_object('sessionId', $1::uuid))
+    {NOTE.format("$2, $3, $8, $4, jsonb_build_object('sessionId', $1::uuid)")}
 )
 INSERT INTO executive_answers AS known (subscriber_id, idempotency_key, fingerprint, answer, answered_at)
 SELECT $2, $13::text, $14::bytea, $15::jsonb, $4 WHERE $13 IS NOT NULL
 ON CONFLICT (subscriber_id, idempotency_key) DO UPDATE SET
     fingerprint = excluded.fingerprint, answer = excluded.answer, answered_at = excluded.answered_at
 WHERE known.answered_at <= $16
-"""
-_COST = """
-INSERT INTO executive_usage
-    (subscriber_id, executive_id, action, model, prompt_tokens, completion_tokens, audio_ms, answered_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-"""
+"""  # noqa: S608 - no input
+_COST = _USE.format("$1, $2, $3, $4, $5, $6, $7, $8")
 _KEPT = """
 SELECT fingerprint, answer FROM executive_answers
 WHERE subscriber_id = $1 AND idempotency_key = $2 AND answered_at > $3

@@ -85,17 +85,16 @@ class Talking:
 
     async def audio(self, audio_id: AudioId, request: Request) -> StreamResponse:
         """Fetch the speech of an answer; ranges are served, and no token is asked for."""
-        found = self.recordings.left(audio_id)
-        if found is None:
+        left = self.recordings.left(audio_id)
+        if left is None:
             raise EdgeError(404, "audio_unknown", "There is no such speech, or none any more.", side=Side.CALLER)
-        path, left = found
-        _check_range(request, path.stat().st_size)
+        _check_range(request, left.size)
         headers = {
             "Content-Type": "audio/wav",
-            "Cache-Control": f"private, max-age={int(left.total_seconds())}",
+            "Cache-Control": f"private, max-age={int(left.time.total_seconds())}",
             "X-Content-Type-Options": "nosniff",
         }
-        return web.FileResponse(path, headers=headers)
+        return web.FileResponse(left.path, headers=headers)
 
     def _shared(self, request: Request, subscriber: str, about: Hashable, asked: Wanted, work: Work) -> Interaction:
         """Return the answer to this, which may be in the making or just made; raises EdgeError for a faulty key."""

@@ -14,10 +14,12 @@ from sovren_edge.handler.edge import Clock, Edge
 from sovren_edge.handler.route import Route, Routes
 from sovren_edge.observe.registry import Metrics
 from sovren_edge.secret import Secret
+from sovren_edge.store.connection import Connection
 from sovren_edge.store.database import Database
 
 __all__ = [
     "Clock",
+    "Connection",
     "Database",
     "Edge",
     "EdgeError",

@@ -53,8 +53,9 @@ async def test_a_recording_is_there_for_a_while(tmp_path: Path, hands: Hands) ->
     await recording.finish()
     found = recordings.left(recording.id)
     assert found is not None
-    assert found[0].read_bytes()[44:] == SECOND
-    assert abs(found[1] - HOUR) < timedelta(minutes=1)
+    assert found.path.read_bytes()[44:] == SECOND
+    assert found.size == len(SECOND) + 44
+    assert abs(found.time - HOUR) < timedelta(minutes=1)
     assert recordings.sweep() == 0
     hands.move(HOUR + timedelta(minutes=1))
     assert recordings.left(recording.id) is None

@@ -33,7 +33,7 @@ from tests.executives.chat_server import (
 )
 from tests.executives.portal import TEXT, TIME, UUID, check, shape
 from tests.executives.talk import INTERACT, Talk, question, talking
-from tests.local.conftest import PATIENCE_S, start_engine
+from tests.local.conftest import running_engine
 from tests.ports import free_port
 from tests.relay.harness import eventually
 
@@ -53,12 +53,8 @@ PROPOSAL = '{"action":"Hire two people.","type":"hiring","value":120000,"currenc
 @pytest.fixture(scope="session")
 def speech() -> Iterator[str]:
     """Yield the URL of a real engine."""
-    port = free_port()
-    with start_engine(port) as process:
+    with running_engine() as port:
         yield f"http://127.0.0.1:{port}"
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.fixture

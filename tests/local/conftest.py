@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,19 @@ def short_path() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.fixture(scope="session")
-def engine_port() -> Iterator[int]:
-    """Yield the port of one engine for all tests; it ends with its standard input."""
+@contextmanager
+def running_engine() -> Iterator[int]:
+    """Yield the port of an engine of one's own; it ends with its standard input."""
     port = free_port()
     with start_engine(port) as process:
         yield port
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.fixture(scope="session")
+def engine_port() -> Iterator[int]:
+    """Yield the port of one engine for all tests."""
+    with running_engine() as port:
+        yield port

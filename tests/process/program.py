@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = Path(sys.executable).with_name("sovren-edge")
 START_S = 60.0
 # All ports are below those that the system gives to outgoing connections; the map of ports is as wide as `_MAP`.
-_MAP = 520
+_MAP = 1_320
 _OFFSETS = own_part(range(10_000, 23_900))[:-_MAP:20]
 
 

@@ -7,12 +7,13 @@ import json
 import wave
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 from openai import OpenAI
 from program import ROOT, START_S, Program, free_offset, run, serve, until
+
+from tests.executives.talk import events_of
 
 BOARD = """
 [listeners.board]
@@ -80,17 +81,10 @@ async def test_a_question_is_answered_in_text_and_speech(stack: Program, founder
 
 async def test_it_comes_as_it_is_made(stack: Program, founder: aiohttp.ClientSession) -> None:
     """Words and sound, and at the end all of it."""
-    events: list[tuple[str, dict[str, Any]]] = []
     headers = {"Accept": "text/event-stream"}
     question = QUESTION | {"message": "What did we learn this year?"}
     async with founder.post(at(stack, 8250, "/interact"), json=question, headers=headers) as answer:
-        name = ""
-        async for line in answer.content:
-            field, _, value = line.decode().rstrip("\n").partition(": ")
-            if field == "event":
-                name = value
-            elif field == "data":
-                events.append((name, json.loads(value)))
+        events = [event async for event in events_of(answer)]
     names = [name for name, _ in events]
     assert (names[0], names[-1]) == ("session", "done")
     assert "".join(data["delta"] for name, data in events if name == "text").strip() == events[-1][1]["response"]
