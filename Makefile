@@ -50,7 +50,7 @@ run: setup $(if $(LLM),$(VENV)/.llm)
 
 # Tests wait more than they compute: three at a time keep two processors busy. `make test ARGS="-n 0"` runs one at a time.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
