@@ -16,14 +16,15 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from sovren_edge.gateway.limit import redis_link
+from sovren_edge.gateway.ledger import ledger
+from sovren_edge.gateway.limit import redis_link, seeding
 from sovren_edge.gateway.service import Gateway
 from sovren_edge.handler import Clock, Edge, Metrics
 from sovren_edge.handler.application import build_application
 from sovren_edge.process.channel import Channel
 from sovren_edge.store.database import open_database
 from tests.gateway.databases import CALL_S, SETTINGS
-from tests.gateway.gateway_stage import settings_from, verifier
+from tests.gateway.gateway_stage import POLL_S, settings_from, verifier
 
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
@@ -46,6 +47,8 @@ def run(life: Life, told: Connection) -> None:
     log_file = (life.state_dir / "gateway.log").open("a", encoding="utf-8")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(log_file))
     redis_link.CALL_S = CALL_S
+    # What its predecessor has left is looked for again so soon.
+    ledger.RETRY_S = seeding.RETRY_S = POLL_S
     uvloop.run(_serve(life, told))
 
 
@@ -76,7 +79,7 @@ async def _serve(life: Life, told: Connection) -> None:
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             while not all(ready() for ready in edge.checks.values()):  # noqa: ASYNC110 - checks are asked
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(POLL_S)
             told.send(runner.addresses[0][1])
             await asyncio.Event().wait()
 
