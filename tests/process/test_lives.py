@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 import psutil
-from program import Program, free_offset, run, serve, until
+from program import Program, free_offset, serve, until
 from test_local import call, request
 
 
@@ -107,21 +107,3 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def test_taken_ports_are_named_with_their_holder(local: Program, state_dir: Path) -> None:
-    """All of them, with a free offset, before anything is started."""
-    refused = run("serve", "--local", "--port-offset", str(local.offset), "--state-dir", state_dir)
-    assert refused.returncode == 1
-    for port in (8000, 8090, 8200, 8104):
-        assert f"port {port + local.offset} " in refused.stderr
-    assert f"(pid {local.process.pid})" in refused.stderr
-    assert "--port-offset " in refused.stderr
-    assert not (state_dir / "postgres").exists()
-
-
-def test_one_state_directory_serves_one_program(local: Program) -> None:
-    """The second is told who has it."""
-    refused = run("serve", "--local", "--port-offset", str(free_offset()), "--state-dir", local.state_dir)
-    assert refused.returncode == 1
-    assert str(local.process.pid) in refused.stderr

@@ -5,11 +5,12 @@ import io
 import re
 import wave
 from array import array
+from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
-from program import Program, run, until
+from program import Program, free_offset, run, until
 
 SENTENCE = "Good morning. The board is in session."
 NAME = re.compile(r"[a-z_]+")
@@ -157,3 +158,21 @@ async def test_a_status_port_has_nothing_else(local: Program) -> None:
     status, body = await call(local, 8091, "/health", b"x")
     assert status == 405
     assert orjson.loads(body)["statusCode"] == 405
+
+
+def test_taken_ports_are_named_with_their_holder(local: Program, state_dir: Path) -> None:
+    """All of them, with a free offset, before anything is started."""
+    refused = run("serve", "--local", "--port-offset", str(local.offset), "--state-dir", state_dir)
+    assert refused.returncode == 1
+    for port in (8000, 8090, 8200, 8104):
+        assert f"port {port + local.offset} " in refused.stderr
+    assert f"(pid {local.process.pid})" in refused.stderr
+    assert "--port-offset " in refused.stderr
+    assert not (state_dir / "postgres").exists()
+
+
+def test_one_state_directory_serves_one_program(local: Program) -> None:
+    """The second is told who has it."""
+    refused = run("serve", "--local", "--port-offset", str(free_offset()), "--state-dir", local.state_dir)
+    assert refused.returncode == 1
+    assert str(local.process.pid) in refused.stderr
