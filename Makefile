@@ -49,8 +49,9 @@ run: setup $(if $(LLM),$(VENV)/.llm)
 	@exec $(BIN)/sovren-edge serve --local $(if $(LLM),--llm) $(ARGS)
 
 # Tests wait more than they compute: three at a time keep two processors busy. `make test ARGS="-n 0"` runs one at a time.
+# They start the program hundreds of times, so it is compiled once, whatever the environment says.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
