@@ -183,3 +183,13 @@ async def test_it_ends(tmp_path: Path, key: str) -> None:
         await pilot.press(key)
         await eventually(pilot, lambda: not pilot.app.is_running)
     assert pilot.app.return_code == 0
+
+
+async def test_an_answer_that_comes_after_the_end_is_not_shown(tmp_path: Path) -> None:
+    """The screen is gone then."""
+    async with answering(tmp_path, program()) as answers:
+        async with watching(tmp_path) as pilot:
+            await eventually(pilot, lambda: cursor(pilot) is not None)
+        looks = answers.looks
+        await pilot.app._ask()  # type: ignore[attr-defined]  # noqa: SLF001 - as if it was asked just before the end
+        assert answers.looks == looks + 1

@@ -158,14 +158,18 @@ class Top(App[None]):
                     await self._soon.wait()
 
     async def _ask(self) -> None:
+        seen, trouble = None, ""
         try:
             seen = read_snapshot(await ask(self._where, "GET", "/top"))
         except StartupError as error:
-            self._tell(f"{error}; asked again every second")
+            trouble = f"{error}; asked again every second"
+        if not self.is_running:
+            # Who watched has left meanwhile, and the screen is gone.
             return
-        self._tell("")
-        self._look = self._history.take(seen, asyncio.get_running_loop().time())
-        self._show(self._look)
+        self._tell(trouble)
+        if seen is not None:
+            self._look = self._history.take(seen, asyncio.get_running_loop().time())
+            self._show(self._look)
 
     def _tell(self, trouble: str) -> None:
         told = self.query_one("#trouble", Static)
