@@ -21,7 +21,8 @@ from tests.ports import own_part
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = Path(sys.executable).with_name("sovren-edge")
 START_S = 60.0
-# All ports are below those that the system gives to outgoing connections; the map of ports is as wide as `_MAP`.
+# All ports are below those that the system gives to outgoing connections; from 8000, the lowest that is ours, to the
+# highest of a test it is less than `_MAP`: two workers never have the same one.
 _MAP = 1_320
 _OFFSETS = own_part(range(10_000, 23_900))[:-_MAP:20]
 
