@@ -4,7 +4,7 @@ Must not know pools, tables or migrations.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -25,6 +25,9 @@ _UNABLE = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
 )
+
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""Whatever prevents that a connection is made, taken or given back."""
 
 Value: TypeAlias = Any
 """What a column holds: only its query knows."""
@@ -99,16 +102,17 @@ async def connect(
         with connected(connection):
             yield connection
     finally:
-        with connecting():
+        # What has become of the block is told, and not that its connection could not be closed in form.
+        with suppress(*AWAY):
             await connection.close(timeout=timeout_s)
 
 
 @contextmanager
 def connecting() -> Iterator[None]:
-    """Map whatever prevents that a connection is made, taken or given back to `database_unavailable`."""
+    """Map whatever prevents that a connection is made or taken to `database_unavailable`."""
     try:
         yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except AWAY as error:
         raise unavailable() from error
 
 

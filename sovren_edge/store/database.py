@@ -11,7 +11,7 @@ from functools import partial
 import asyncpg
 
 from sovren_edge.errors import EdgeError
-from sovren_edge.store.connection import Connection, Row, Value, connect, connected, connecting, server_settings
+from sovren_edge.store.connection import AWAY, Connection, Row, Value, connect, connected, connecting, server_settings
 from sovren_edge.store.settings import DatabaseSettings
 
 # Another machine that vanished is noticed by PostgreSQL within half a minute, and its locks are free.
@@ -44,7 +44,8 @@ class Database:
             with connected(connection):
                 yield connection
         finally:
-            with connecting():
+            # What has become of the block is told, a cancellation above all: the pool drops what it cannot use again.
+            with suppress(*AWAY):
                 await self._pool.release(connection, timeout=self._timeout_s)
 
     def session(self) -> AbstractAsyncContextManager[Connection]:
@@ -54,13 +55,16 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Hold one connection within a transaction, which an exception rolls back."""
-        async with self.acquire() as connection, connection.transaction():
+        async with self.acquire() as connection, _within(connection.transaction()):
             yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """Hold one connection within a transaction that only reads, and sees all as it stood at one moment."""
-        async with self.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        async with (
+            self.acquire() as connection,
+            _within(connection.transaction(isolation="repeatable_read", readonly=True)),
+        ):
             yield connection
 
     async def fetch(self, query: str, *parameters: object) -> list[Row]:
@@ -82,6 +86,19 @@ class Database:
         """Run a statement and return its tag."""
         async with self.acquire() as connection:
             return await connection.execute(query, *parameters)
+
+
+@asynccontextmanager
+async def _within(transaction: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    """Be within a transaction; the block's exception passes, also where nothing can be rolled back any more."""
+    await transaction.__aenter__()
+    try:
+        yield
+    except BaseException as error:
+        with suppress(*AWAY):
+            await transaction.__aexit__(type(error), error, error.__traceback__)
+        raise
+    await transaction.__aexit__(None, None, None)
 
 
 @asynccontextmanager

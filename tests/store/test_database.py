@@ -1,13 +1,20 @@
 """The pool against a real PostgreSQL."""
 
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
 import asyncpg
 import pytest
 
 from sovren_edge.errors import EdgeError
+from sovren_edge.store.connection import Connection
 from sovren_edge.store.database import Database, open_database
 from sovren_edge.store.settings import DatabaseSettings
 
 SETTINGS = DatabaseSettings(schema_name="sovren_edge", connections=2, timeout_s=20)
+Hold: TypeAlias = AbstractAsyncContextManager[Connection]
 END_OTHERS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -100,6 +107,26 @@ async def test_the_block_s_own_exceptions_pass(database_url: str) -> None:
         with pytest.raises(FileNotFoundError):
             async with database.acquire():
                 raise FileNotFoundError
+
+
+@pytest.mark.parametrize("raised", [LookupError, asyncio.CancelledError])
+@pytest.mark.parametrize("hold", [Database.acquire, Database.transaction, Database.session])
+async def test_a_lost_connection_hides_no_exception(
+    database_url: str, hold: Callable[[Database], Hold], raised: type[BaseException]
+) -> None:
+    """Whoever is cancelled ends, also when its connection can no more be given back."""
+    async with open_database(database_url, SETTINGS) as database:
+        with pytest.raises(raised):
+            await fail_on_an_ended_connection(database, hold(database), raised)
+        assert await database.ready()
+
+
+async def fail_on_an_ended_connection(database: Database, held: Hold, raised: type[BaseException]) -> None:
+    """Raise something over a connection that the server has ended."""
+    async with held as connection:
+        await connection.fetchval("SELECT 1")
+        await database.execute(END_OTHERS)
+        raise raised
 
 
 async def test_a_session_is_beside_the_pool(database_url: str) -> None:
