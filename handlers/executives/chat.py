@@ -7,7 +7,7 @@ connects. Must not know who asks, nor what becomes of the answer.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,8 @@ _LONGEST_LIST: Final = 1 << 20
 _PROBE_TIMEOUT_S: Final = 1.8
 # While all is well, the model is probed so many times more rarely.
 _CALM: Final = 5
+# A question that has heard nothing for so long has the model probed: one that is stuck is soon known.
+_DOUBT_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,9 @@ class Chat:
         self._log = log
         self._model = settings.model
         self._seen = False
+        # The questions that have heard nothing yet, and whether one of them has had to wait.
+        self._unheard: set[asyncio.Timeout] = set()
+        self._doubted = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -104,7 +109,12 @@ class Chat:
                 self._log.info("chat_became_ready")
             if fault and self._circuit.missed():
                 self._log.warning("chat_became_unready", why=fault)
-            await asyncio.sleep(self._settings.probe_interval_s * (1 if fault else _CALM))
+                self._give_up_unheard()
+            if not fault or not self._circuit.closed:
+                self._doubted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.probe_interval_s * (1 if fault else _CALM)):
+                    await self._doubted.wait()
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
@@ -125,7 +135,7 @@ class Chat:
             raise unavailable()
         body = request_body(self._model, turns, tools, settings.max_tokens)
         try:
-            async with asyncio.timeout_at(since + settings.first_token_timeout_s):
+            async with self._unheard_until(since + settings.first_token_timeout_s):
                 return await self._http.post(
                     f"{settings.url}/chat/completions", data=body, headers=settings.headers,
                     timeout=aiohttp.ClientTimeout(connect=settings.connect_timeout_s), allow_redirects=False,
@@ -135,7 +145,24 @@ class Chat:
         except aiohttp.ClientError:
             raise failed() from None
         except TimeoutError:
-            raise too_slow(settings.first_token_timeout_s) from None
+            raise (too_slow(settings.first_token_timeout_s) if self._circuit.closed else unavailable()) from None
+
+    @asynccontextmanager
+    async def _unheard_until(self, deadline: float) -> AsyncIterator[None]:
+        """Wait for an answer's head until then, or until the model is known to be away; raises TimeoutError."""
+        doubting = asyncio.get_running_loop().call_later(_DOUBT_S, self._doubted.set)
+        async with asyncio.timeout_at(deadline) as limit:
+            self._unheard.add(limit)
+            try:
+                yield
+            finally:
+                self._unheard.discard(limit)
+                doubting.cancel()
+
+    def _give_up_unheard(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for limit in self._unheard:
+            limit.reschedule(now)
 
     def _check(self, answer: aiohttp.ClientResponse) -> None:
         error = refusal(answer.status, answer.headers.get("Retry-After", ""))

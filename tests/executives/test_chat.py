@@ -265,6 +265,37 @@ async def test_a_model_that_is_stuck_is_not_asked_for_long(asker: Asker) -> None
     assert asker.changes == ["chat_became_unready"]
 
 
+LISTED = status("200 OK", body=b"{}")
+
+
+async def test_a_model_that_falls_silent_is_known_at_the_next_question(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it is probed without a pause, and who waits for it is told."""
+    monkeypatch.setattr("handlers.executives.chat._PROBE_TIMEOUT_S", 0.05)
+    async with wire(LISTED, [Act.HOLD]) as server:
+        chat = asker.chat(server.url, probe_interval_s=LONG_S)
+        async with watching(chat):
+            await eventually(lambda: chat.ready)
+            assert await refused(chat) == (503, "chat_unavailable")
+            assert not chat.ready
+    assert asker.changes == ["chat_became_unready"]
+
+
+async def test_a_model_that_answers_probes_may_take_its_time(asker: Asker) -> None:
+    """A long question, or others before it."""
+    go_on = asyncio.Event()
+    async with wire(LISTED, [go_on, *WHOLE], LISTED) as server:
+        chat = asker.chat(server.url, probe_interval_s=LONG_S)
+        async with watching(chat):
+            await eventually(lambda: chat.ready)
+            asking = asyncio.ensure_future(answer(chat))
+            await server.heard(3)
+            go_on.set()
+            assert await asking
+            assert chat.ready
+
+
 @pytest.mark.parametrize("script", [[], [Act.BREAK]], ids=["hung up", "reset"])
 async def test_a_server_that_hangs_up_is_away(asker: Asker, script: Script) -> None:
     """It is asked once: the connection was new, so nobody can say that it only had been kept for too long."""
