@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, TypeAlias, TypeGuard
 
 import orjson
 
+from handlers.executives.thoughts import Thoughts
+
 _END: Final = "[DONE]"
 # More are a mistake of the server, and no column holds them.
 _MOST_TOKENS: Final = 2**31 - 1
@@ -79,6 +81,7 @@ class Completion:
         self.begun = False
         self.whole = False
         self.over = False
+        self._thoughts = Thoughts()
         self._calls = _Calls()
         self._usage: Usage | None = None
 
@@ -98,10 +101,12 @@ class Completion:
         if _counts(counts[0]) and _counts(counts[1]):
             self._usage = Usage(counts[0], counts[1])
 
-    def finish(self) -> Iterator[Called | Usage]:
+    def finish(self) -> Iterator[ChatEvent]:
         """Yield what is known only when the stream has ended; raises BrokenError if it broke off."""
         if not self.whole:
             raise BrokenError
+        if rest := self._thoughts.finish():
+            yield Said(rest)
         if self._usage is not None:
             yield self._usage
         yield from self._calls.all()
@@ -110,8 +115,8 @@ class Completion:
         delta = _table(choice.get("delta"))
         self.begun = self.begun or any(delta.get(name) for name in _WRITTEN)
         # No database stores NUL as text.
-        text = (_text(delta.get("content")) or _text(delta.get("refusal"))).replace("\0", "")
-        if text:
+        written = (_text(delta.get("content")) or _text(delta.get("refusal"))).replace("\0", "")
+        if text := self._thoughts.leave_out(written):
             yield Said(text)
         for call in map(_table, _list(delta.get("tool_calls"))):
             self._calls.add(call)

@@ -69,6 +69,15 @@ def test_an_answer_comes_word_by_word() -> None:
     assert heard(*chunks, DONE) == [Said("Well"), Said(", yes")]
 
 
+def test_thoughts_in_the_text_are_not_told() -> None:
+    """Where a server does not tell them apart; what might have become one is told at the end."""
+    assert heard(delta(content="<think>Hm."), delta(content="</think>\n"), delta(content="Yes"), STOP) == [Said("Yes")]
+    assert heard(delta(content="<thi"), STOP) == [Said("<thi")]
+    thinking = Completion()
+    assert list(thinking.read(delta(content="<think>"))) == []
+    assert thinking.begun
+
+
 def test_what_it_costs_is_told_once_at_the_end() -> None:
     """By a chunk without choices, by the last one, by each of them, or not at all."""
     usage = {"prompt_tokens": 7, "completion_tokens": 3}
