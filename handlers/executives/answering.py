@@ -22,6 +22,7 @@ from handlers.executives.pieces import Pieces
 from handlers.executives.proposal import NAME, TOOL, Proposal, read_proposal
 from handlers.executives.records import Cost, Key, Records
 from handlers.executives.roster import Executive
+from handlers.executives.slots import Slots
 from handlers.executives.speech import Speech, SpeechError, speak
 from sovren_edge.handler import Edge, EdgeError, Side
 
@@ -45,15 +46,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What answers are made with; the times are in seconds."""
+    """What answers are made with; `answer_timeout_s` is for a whole one."""
 
     edge: Edge
     chat: Chat | None
     speech: Speech
     records: Records
     measures: Measures
-    slots: asyncio.Semaphore
-    queue_timeout_s: float
+    slots: Slots
     answer_timeout_s: float
     audio_url: Callable[[str], str]
 
@@ -62,24 +62,10 @@ async def answer(means: Means, task: Task, interaction: Interaction) -> None:
     """Make an answer, and tell what happens on the way; raises EdgeError."""
     if means.chat is None:
         raise EdgeError(503, "chat_not_configured", "No chat model is configured here.", retry_after_s=60)
-    async with _slot(means), _in_time(means.answer_timeout_s):
+    async with means.slots.taken(task.subscriber), _in_time(means.answer_timeout_s):
         task.walk.reached("queue")
         await _Making(means, task, interaction, means.chat).run()
     task.walk.reached("whole")
-
-
-@asynccontextmanager
-async def _slot(means: Means) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(means.queue_timeout_s):
-            await means.slots.acquire()
-    except TimeoutError:
-        detail = "Too many answers are being made: none of them ended in time for this one."
-        raise EdgeError(503, "answers_busy", detail, retry_after_s=5) from None
-    try:
-        yield
-    finally:
-        means.slots.release()
 
 
 @asynccontextmanager

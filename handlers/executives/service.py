@@ -23,6 +23,7 @@ from handlers.executives.measures import Measures
 from handlers.executives.recording import Recordings
 from handlers.executives.records import Records
 from handlers.executives.roster import Roster
+from handlers.executives.slots import Slots
 from handlers.executives.speech import Speech
 from handlers.executives.talking import Talking
 from sovren_edge.handler import Database, Edge, Handler, Route, Routes, Secret, route
@@ -118,8 +119,7 @@ class Executives(Handler):
             speech=Speech(edge, self.speech, self.speech_model, self.speech_timeout_s),
             records=Records(database, self.history),
             measures=Measures(edge.metrics, edge.clock.monotonic),
-            slots=asyncio.Semaphore(self.answers),
-            queue_timeout_s=self.queue_timeout_s,
+            slots=Slots(self.answers, self.queue_timeout_s),
             answer_timeout_s=self.answer_timeout_s,
             audio_url=lambda audio_id: f"{self.audio_prefix}{_PREFIX}/audio/{audio_id}",
         )

@@ -377,14 +377,18 @@ async def test_what_came_to_nothing_has_cost_as_well(mute: Talk, database: Datab
 async def test_only_so_many_answers_are_made_at_once(
     chat: ChatServer, edge: Edge, database: Database, hands: Hands
 ) -> None:
-    """Others wait for their turn, and not for ever."""
+    """Others wait for their turn, and not for ever; one's own share is told at once."""
     go_on = asyncio.Event()
     chat.say([said("Well."), Pause(go_on), STOP, DONE])
+    await hire(database, "other", "ceo", name="Another")
     async with talking(chat, edge, database, hands, answers=1, queue_timeout_s=0.05) as talk:
         async with talk.stream(question("First?")) as events:
             assert (await anext(events))[0] == "session"
-            status, headers, problem = await talk.send(question("Second?"))
+            others = bearer(hands, "other")
+            status, headers, problem = await talk.send(question("First?"), **others)
             assert (status, headers["Retry-After"], problem["reason"]) == (503, "5", "answers_busy")
+            status, headers, problem = await talk.send(question("Second?"))
+            assert (status, headers["Retry-After"], problem["reason"]) == (429, "5", "too_many_answers")
             go_on.set()
             assert [name async for name, _ in events][-1] == "done"
         assert (await talk.ask("Second?"))["response"] == "Well."
