@@ -7,7 +7,7 @@ import asyncio
 import os
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -76,7 +76,7 @@ class Recording:
 
 
 class Left(NamedTuple):
-    """A recording that can be fetched: where it is, for how long, and how many bytes it has."""
+    """A recording on disk: where it is, for how long it can be fetched, and how many bytes it has."""
 
     path: Path
     time: timedelta
@@ -84,11 +84,12 @@ class Left(NamedTuple):
 
 
 class Recordings:
-    """All of them in one directory; each is kept for `kept`."""
+    """All of them in one directory; each is kept for `kept`, as long as all together have no more than `most_bytes`."""
 
-    def __init__(self, directory: Path, kept: timedelta, now: Callable[[], datetime]) -> None:
+    def __init__(self, directory: Path, kept: timedelta, most_bytes: int, now: Callable[[], datetime]) -> None:
         self._directory = directory
         self._kept = kept
+        self._most_bytes = most_bytes
         self._now = now
 
     def new(self) -> Recording:
@@ -101,23 +102,30 @@ class Recordings:
 
     def left(self, recording_id: str) -> Left | None:
         """Return what is left of a recording; None if there is none, or none any more."""
-        path = self.old(recording_id).path
         try:
-            status = path.stat()
+            left = self._look(self.old(recording_id).path)
         except OSError:
             return None
-        time = self._time_left(status)
-        return Left(path, time, status.st_size) if time > timedelta(0) else None
+        return left if left.time > timedelta(0) else None
 
     def sweep(self) -> int:
-        """Remove what is too old; return how many went."""
-        gone = 0
+        """Remove what is too old, and the oldest of what is too much; return how many went."""
+        gone = room = 0
+        for left in sorted(self._all(), key=lambda left: left.time, reverse=True):
+            room += left.size
+            if left.time <= timedelta(0) or room > self._most_bytes:
+                left.path.unlink(missing_ok=True)
+                gone += 1
+        return gone
+
+    def _all(self) -> Iterator[Left]:
         for path in self._directory.glob("*.wav"):
             with suppress(OSError):
-                if self._time_left(path.stat()) <= timedelta(0):
-                    path.unlink()
-                    gone += 1
-        return gone
+                yield self._look(path)
+
+    def _look(self, path: Path) -> Left:
+        status = path.stat()
+        return Left(path, self._time_left(status), status.st_size)
 
     def _time_left(self, status: os.stat_result) -> timedelta:
         now = self._now()

@@ -55,6 +55,16 @@ _KEPT = """
 SELECT fingerprint, answer FROM executive_answers
 WHERE subscriber_id = $1 AND idempotency_key = $2 AND answered_at > $3
 """
+# So many at a time: a statement has but seconds.
+_FORGET = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE {1} <= $1 LIMIT 10000))"
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """After what time something is removed: a session that nobody uses, and what was done and has cost."""
+
+    unused: timedelta
+    kept: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +151,15 @@ class Records:
             raise key_reused()
         return Answer.model_validate_json(row["answer"])
 
-    async def forget(self, now: datetime, unused: timedelta) -> None:
-        """Remove answers under keys that are a day old, and sessions that were not used for so long."""
-        await self._database.execute("DELETE FROM executive_answers WHERE answered_at <= $1", now - KEY_KEPT)
-        await self._database.execute("DELETE FROM executive_sessions WHERE used_at <= $1", now - unused)
+    async def forget(self, now: datetime, ages: Ages) -> None:
+        """Remove what is old, answers under keys after a day; raises EdgeError 503."""
+        for table, column, age in (
+            ("executive_answers", "answered_at", KEY_KEPT),
+            ("executive_sessions", "used_at", ages.unused),
+            ("executive_activity", "happened_at", ages.kept),
+            ("executive_usage", "answered_at", ages.kept),
+        ):
+            await self._database.execute(_FORGET.format(table, column), now - age)
 
 
 def key_reused() -> EdgeError:

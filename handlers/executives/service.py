@@ -21,7 +21,7 @@ from handlers.executives.interaction import Desk, Spawn
 from handlers.executives.listing import Listing
 from handlers.executives.measures import Measures
 from handlers.executives.recording import Recordings
-from handlers.executives.records import Records
+from handlers.executives.records import Ages, Records
 from handlers.executives.roster import Roster
 from handlers.executives.slots import Slots
 from handlers.executives.speech import Speech
@@ -60,7 +60,9 @@ class Executives(Handler):
     answers: int = Field(default=256, ge=1)
     history: int = Field(default=10, ge=1, le=100)
     session_days: int = Field(default=30, ge=1)
+    records_days: int = Field(default=400, ge=1)
     audio_kept_s: int = Field(default=3600, ge=1)
+    audio_bytes: int = Field(default=10_000_000_000, ge=1_000_000)
     audio_prefix: str = ""
     queue_timeout_s: float = Field(default=10.0, gt=0)
     connect_timeout_s: float = Field(default=1.5, gt=0)
@@ -73,7 +75,8 @@ class Executives(Handler):
     @asynccontextmanager
     async def open(self, edge: Edge) -> AsyncIterator[Routes]:
         """Serve the board until the block ends; answers that are in the making end with it."""
-        recordings = Recordings(edge.directory(), timedelta(seconds=self.audio_kept_s), edge.clock.now)
+        kept = timedelta(seconds=self.audio_kept_s)
+        recordings = Recordings(edge.directory(), kept, self.audio_bytes, edge.clock.now)
         chat = self._chat(edge)
         async with edge.database() as database, _spawning() as spawn:
             means = self._means(edge, database, chat)
@@ -126,10 +129,11 @@ class Executives(Handler):
 
     async def _sweep(self, edge: Edge, records: Records, recordings: Recordings) -> None:
         """Remove what is too old, again and again, until cancelled."""
+        ages = Ages(unused=timedelta(days=self.session_days), kept=timedelta(days=self.records_days))
         while True:
             await asyncio.to_thread(recordings.sweep)
             try:
-                await records.forget(edge.clock.now(), timedelta(days=self.session_days))
+                await records.forget(edge.clock.now(), ages)
             except Exception as error:  # noqa: BLE001 - whatever it is, answers are not to end with it
                 edge.log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_S)

@@ -1,5 +1,6 @@
 """Speech on disk."""
 
+import os
 import wave
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from handlers.executives.recording import Recordings, wav_header
 from tests.executives.board import Hands
 
 HOUR = timedelta(hours=1)
+MOST = 200_000
 SECOND = b"\x01\x02" * 24_000
 
 
@@ -27,7 +29,7 @@ def hands() -> Hands:
 
 async def test_what_was_appended_is_read_and_played(tmp_path: Path, hands: Hands) -> None:
     """A recording is a file of WAV that any player reads, and its samples are read while it grows."""
-    recording = Recordings(tmp_path, HOUR, hands.now).new()
+    recording = Recordings(tmp_path, HOUR, MOST, hands.now).new()
     assert recording.duration_s == 0
     assert not files_in(tmp_path)
     assert await recording.append(SECOND) == Sounded(0, 48_000)
@@ -46,7 +48,7 @@ async def test_what_was_appended_is_read_and_played(tmp_path: Path, hands: Hands
 
 async def test_a_recording_is_there_for_a_while(tmp_path: Path, hands: Hands) -> None:
     """Nobody gets one that is too old, and it is removed; others stay."""
-    recordings = Recordings(tmp_path, HOUR, hands.now)
+    recordings = Recordings(tmp_path, HOUR, MOST, hands.now)
     recording = recordings.new()
     assert recordings.left(recording.id) is None
     await recording.append(SECOND)
@@ -63,9 +65,23 @@ async def test_a_recording_is_there_for_a_while(tmp_path: Path, hands: Hands) ->
     assert not files_in(tmp_path)
 
 
+async def test_the_oldest_go_where_there_are_too_many(tmp_path: Path, hands: Hands) -> None:
+    """A full disk would keep nobody's speech."""
+    recordings = Recordings(tmp_path, HOUR, MOST, hands.now)
+    made = [recordings.new() for _ in range(5)]
+    for age, recording in enumerate(reversed(made)):
+        await recording.append(SECOND)
+        await recording.finish()
+        written_at = (hands.now() - timedelta(minutes=age)).timestamp()
+        os.utime(recording.path, (written_at, written_at))
+    assert recordings.sweep() == 1
+    assert [recordings.left(recording.id) is not None for recording in made] == [False, True, True, True, True]
+    assert recordings.sweep() == 0
+
+
 async def test_what_is_discarded_has_never_been(tmp_path: Path, hands: Hands) -> None:
     """Also when nothing was written."""
-    recording = Recordings(tmp_path, HOUR, hands.now).new()
+    recording = Recordings(tmp_path, HOUR, MOST, hands.now).new()
     await recording.discard()
     await recording.append(SECOND)
     await recording.discard()
@@ -75,7 +91,7 @@ async def test_what_is_discarded_has_never_been(tmp_path: Path, hands: Hands) ->
 
 def test_ids_are_not_to_be_guessed(tmp_path: Path, hands: Hands) -> None:
     """Each has 128 bits of its own."""
-    recordings = Recordings(tmp_path, HOUR, hands.now)
+    recordings = Recordings(tmp_path, HOUR, MOST, hands.now)
     ids = {recordings.new().id for _ in range(100)}
     assert len(ids) == 100
     assert {len(one) for one in ids} == {22}
