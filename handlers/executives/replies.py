@@ -15,11 +15,8 @@ from handlers.executives.interaction import Interaction
 from handlers.executives.models import Answer, AudioWanted
 from handlers.executives.recording import SAMPLE_RATE
 from handlers.executives.sse import write_event
-from sovren_edge.handler import EdgeError, Problem, Request, StreamResponse
+from sovren_edge.handler import EdgeError, EventStream, Problem, Request
 
-EVENT_STREAM = "text/event-stream"
-# The last field is nginx's: it is not to gather what should be heard at once.
-_HEAD = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 # Proxies between us and the caller cut what is silent for long.
 _BEAT_S = 15.0
 _PATIENCE_S = 60.0
@@ -31,10 +28,10 @@ _AUDIO_BYTES = 16_384
 def wants_events(request: Request) -> bool:
     """Whether a caller wants to be told as it comes."""
     accepted = (part.partition(";")[0].strip().lower() for part in request.headers.get(hdrs.ACCEPT, "").split(","))
-    return EVENT_STREAM in accepted
+    return EventStream.media_type in accepted
 
 
-async def reply(request: Request, interaction: Interaction, audio: AudioWanted) -> Answer | StreamResponse:
+async def reply(request: Request, interaction: Interaction, audio: AudioWanted) -> Answer | EventStream:
     """Answer a caller in the form that it wants; raises EdgeError as long as nothing of an answer is told."""
     with interaction.followed():
         if wants_events(request):
@@ -69,14 +66,14 @@ async def _finished(answer: Answer, interaction: Interaction, wanted: AudioWante
     return answer.model_copy(update={"audio": answer.audio.model_copy(update={"base64": content})})
 
 
-async def _stream(request: Request, interaction: Interaction, wanted: AudioWanted) -> StreamResponse:
-    response: StreamResponse | None = None
+async def _stream(request: Request, interaction: Interaction, wanted: AudioWanted) -> EventStream:
+    response: EventStream | None = None
     async for events in interaction.events(_BEAT_S):
         if response is None:
             match events:
                 case [Failed(problem), *_]:
                     raise _raised(problem)
-            response = StreamResponse(headers=_HEAD)
+            response = EventStream()
             await response.prepare(request)
         async for written in _gathered(events, interaction, wanted):
             await _write(request, response, written)
@@ -98,7 +95,7 @@ async def _gathered(events: Sequence[Event], interaction: Interaction, wanted: A
         yield gathered
 
 
-async def _write(request: Request, response: StreamResponse, written: bytes) -> None:
+async def _write(request: Request, response: EventStream, written: bytes) -> None:
     """Send it; a caller that reads nothing for long is cut off."""
     try:
         async with asyncio.timeout(_PATIENCE_S):

@@ -3,7 +3,6 @@
 Must not know how an answer is made or written.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +23,16 @@ from handlers.executives.recording import Recordings
 from handlers.executives.records import Exchange, Key, key_reused
 from handlers.executives.replies import reply
 from handlers.executives.roster import Executive, Roster
-from sovren_edge.handler import EdgeError, Request, Side, StreamResponse
+from sovren_edge.handler import EdgeError, EventStream, Header, Request, Side, StreamResponse
 
 SubscriberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 AudioId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
-
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_Printable = Annotated[str, Field(pattern="^[ -~]{1,255}$")]
+IdempotencyKey = Annotated[
+    _Printable | None,
+    Header("Idempotency-Key"),
+    Field(description="What has it is answered once, however often it is asked, for a day."),
+]
 
 Work = Callable[[Interaction, Key | None], Awaitable[None]]
 
@@ -46,19 +49,22 @@ class Talking:
     spawn: Spawn
     proposes: bool
 
-    async def interact(self, question: Question, request: Request) -> Answer | StreamResponse:
+    async def interact(
+        self, question: Question, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> Answer | EventStream:
         """Ask an executive.
 
         The answer is text and speech. With `Accept: text/event-stream` both come as they are made, as events `session`,
         `text`, `audio` (base64 of 16-bit samples at 24 kHz), `audio_error`, `done` (the whole answer) and `error`.
-        Equal questions within 30 seconds are answered once, and so are those with one `Idempotency-Key`, for a day.
+        Equal questions within 30 seconds are answered once.
         """
         subscriber = (await self.means.edge.authenticate(request)).subject
 
         async def work(interaction: Interaction, key: Key | None) -> None:
             await self._answer(subscriber, question, key, interaction)
 
-        interaction = self._shared(request, subscriber, ("interact", question.executive_id), question, work)
+        about = ("interact", question.executive_id)
+        interaction = self._shared(subscriber, about, question, idempotency_key, work)
         return await reply(request, interaction, question.audio)
 
     async def brief(
@@ -66,7 +72,8 @@ class Talking:
         subscriber_id: SubscriberId,
         request: Request,
         wanted: BriefingWanted = BriefingWanted(),  # noqa: B008 - immutable
-    ) -> Answer | StreamResponse:
+        idempotency_key: IdempotencyKey = None,
+    ) -> Answer | EventStream:
         """Have an executive brief a subscriber.
 
         It rests on the subscriber's recent activity, today's usage of external services, and what waits for a decision;
@@ -80,7 +87,8 @@ class Talking:
         async def work(interaction: Interaction, key: Key | None) -> None:
             await self._brief(subscriber_id, wanted, authorization, key, interaction)
 
-        interaction = self._shared(request, subscriber_id, ("briefing", wanted.executive_id), wanted, work)
+        about = ("briefing", wanted.executive_id)
+        interaction = self._shared(subscriber_id, about, wanted, idempotency_key, work)
         return await reply(request, interaction, wanted.audio)
 
     async def audio(self, audio_id: AudioId, request: Request) -> StreamResponse:
@@ -96,12 +104,12 @@ class Talking:
         }
         return web.FileResponse(left.path, headers=headers)
 
-    def _shared(self, request: Request, subscriber: str, about: Hashable, asked: Wanted, work: Work) -> Interaction:
-        """Return the answer to this, which may be in the making or just made; raises EdgeError for a faulty key."""
+    def _shared(self, subscriber: str, about: Hashable, asked: Wanted, given: str | None, work: Work) -> Interaction:
+        """Return the answer to this, which may be in the making or just made; EdgeError 422 if its key is another's."""
         # Where speech is told makes no other answer of it.
         spoken = asked.model_copy(update={"audio": "none" if asked.audio == "none" else "url"})
         fingerprint = sha256(repr(about).encode() + spoken.model_dump_json().encode()).digest()
-        key = _read_key(request, fingerprint)
+        key = None if given is None else Key(given, fingerprint)
         known_as = (subscriber, key.value) if key is not None else (subscriber, fingerprint)
         interaction = self.desk.find(known_as)
         if interaction is None:
@@ -176,13 +184,3 @@ def _check_range(request: Request, size: int) -> None:
         start = size
     if start >= size:
         raise EdgeError(416, "range_unknown", f"The speech has {size} bytes, and none in this range.", side=Side.CALLER)
-
-
-def _read_key(request: Request, fingerprint: bytes) -> Key | None:
-    given = request.headers.getall("Idempotency-Key", ())
-    if not given:
-        return None
-    if len(given) > 1 or not _KEY.fullmatch(given[0]):
-        detail = "Idempotency-Key may be given once, as 1 to 255 printable ASCII characters."
-        raise EdgeError(400, "idempotency_key_malformed", detail, side=Side.CALLER)
-    return Key(given[0], fingerprint)

@@ -9,7 +9,7 @@ from sovren_edge.auth.tokens import Identity
 from sovren_edge.errors import EdgeError, Problem, Side, StartupError
 from sovren_edge.handler import route
 from sovren_edge.handler.contract import Handler
-from sovren_edge.handler.declaration import RawQuery
+from sovren_edge.handler.declaration import EventStream, Header, RawQuery
 from sovren_edge.handler.edge import Clock, Edge
 from sovren_edge.handler.route import Route, Routes
 from sovren_edge.observe.registry import Metrics
@@ -23,7 +23,9 @@ __all__ = [
     "Database",
     "Edge",
     "EdgeError",
+    "EventStream",
     "Handler",
+    "Header",
     "Identity",
     "Metrics",
     "Problem",

@@ -3,14 +3,14 @@
 Must not know errors' answers, logs or metrics: the guard around it does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 from pydantic import ValidationError
 
-from sovren_edge.handler.declaration import Body, Declaration
+from sovren_edge.handler.declaration import Body, Declaration, Values
 from sovren_edge.handler.invalid import faults, invalid, name
 from sovren_edge.handler.route import Route
 
@@ -19,14 +19,14 @@ _ANY: Final = "*"
 
 
 async def call(route: Route, request: web.Request) -> web.StreamResponse:
-    """Answer one request; EdgeError names every fault of its path, query and body."""
+    """Answer one request; EdgeError names every fault of its path, query, headers and body."""
     arguments = await _arguments(route.declaration, request)
     return _response(route.declaration, request, await route.function(**arguments))
 
 
 async def _arguments(declaration: Declaration, request: web.Request) -> dict[str, object]:
-    texts, found = _query_texts(declaration, request) if declaration.raw_query is None else ({}, [])
     arguments: dict[str, object] = {}
+    found: list[str] = []
 
     def take(place: str, read: Callable[[], dict[str, object]]) -> None:
         try:
@@ -34,11 +34,22 @@ async def _arguments(declaration: Declaration, request: web.Request) -> dict[str
         except ValidationError as error:
             found.extend(faults(place, error))
 
+    def take_texts(place: str, values: Values, given: Mapping[str, Sequence[str]]) -> None:
+        once = {key: texts for key, texts in given.items() if key not in values.many}
+        found.extend(
+            f"{name((place, key))}: Value should be given once, not {len(texts)} times"
+            for key, texts in once.items()
+            if len(texts) > 1
+        )
+        take(place, lambda: values.read({**given, **{key: texts[0] for key, texts in once.items()}}))
+
     take("path", lambda: declaration.path.read(request.match_info))
     if declaration.raw_query is None:
-        take("query", lambda: declaration.query.read(texts))
+        take_texts("query", declaration.query, {key: request.query.getall(key) for key in request.query})
     else:
         arguments[declaration.raw_query] = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
+    headers = {key: request.headers.getall(key) for key in declaration.headers.names if key in request.headers}
+    take_texts("header", declaration.headers, headers)
     if (body := declaration.body) is not None:
         sent = await _body_bytes(request)
         take("body", lambda: _body_argument(body, sent))
@@ -47,17 +58,6 @@ async def _arguments(declaration: Declaration, request: web.Request) -> dict[str
     if declaration.request is not None:
         arguments[declaration.request] = request
     return arguments
-
-
-def _query_texts(declaration: Declaration, request: web.Request) -> tuple[dict[str, object], list[str]]:
-    texts: dict[str, object] = {}
-    found: list[str] = []
-    for key in dict.fromkeys(request.query):
-        given = request.query.getall(key)
-        texts[key] = given if key in declaration.query.many else given[0]
-        if len(given) > 1 and key not in declaration.query.many:
-            found.append(f"{name(('query', key))}: Value should be given once, not {len(given)} times")
-    return texts, found
 
 
 async def _body_bytes(request: web.Request) -> bytes:

@@ -1,30 +1,58 @@
 """Owns how a function declares what it takes and what it answers, read once from its annotations.
 
-A parameter is, in this order: the request itself (annotated `Request`), the query as it came (`RawQuery`), the JSON
-body (a pydantic model), a part of the path (named in its template), or a query parameter. Must not know requests: it
-makes the models that check them.
+A parameter is, in this order: the request itself (annotated `Request`), the query as it came (`RawQuery`), a header
+(with a `Header`), the JSON body (a pydantic model), a part of the path (named in its template), or a query parameter.
+Must not know requests: it makes the models that check them.
 """
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NewType, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NewType, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from aiohttp.web import Request, StreamResponse
-from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    TypeAdapter,
+    create_model,
+)
 
 from sovren_edge.errors import StartupError
 from sovren_edge.handler.annotations import leaves, takes_many, without_metadata
 
-Kind: TypeAlias = Literal["request", "raw", "body", "path", "query"]
+Kind: TypeAlias = Literal["request", "raw", "header", "body", "path", "query"]
+_TEXTS: Collection[Kind] = {"path", "query", "header"}
 Function: TypeAlias = Callable[..., Awaitable[object]]
 Answer: TypeAlias = TypeAdapter[Any] | Literal["empty", "stream"]
 
 RawQuery = NewType("RawQuery", bytes)
 """A query that its function reads by itself, byte for byte; described as one text by the parameter's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Says which header a parameter takes: `Annotated[str | None, Header("Idempotency-Key")] = None`."""
+
+    name: str
+
+
+class EventStream(StreamResponse):
+    """An answer event by event, as browsers read it (WHATWG HTML, 9.2); described by its media type."""
+
+    media_type: ClassVar[str] = "text/event-stream"
+
+    def __init__(self) -> None:
+        # The last is nginx's: it is not to gather what should be told at once.
+        unkept = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(headers={"Content-Type": self.media_type} | unkept)
+
 
 # The prefix lets a parameter have a name that a pydantic model's field may not have, such as `json` or `_`.
 _PREFIX = "value_"
@@ -44,9 +72,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The parameters that take text from one place; `many` are the names that may be given more than once."""
+    """The parameters that take text from one place, by their names there; `many` may be given more than once."""
 
     model: type[BaseModel]
+    names: Sequence[str]
     many: frozenset[str]
 
     def read(self, given: Mapping[str, object]) -> dict[str, object]:
@@ -60,16 +89,18 @@ class Declaration:
 
     `request` and `raw_query` are the names of the parameters that take the request itself and its query as it came;
     with the latter, `query` is not checked, and only described. `may_stream` says that instead of the described answer
-    a response may be returned as it is.
+    a response may be returned as it is; `media_types` are of those whose class tells theirs.
     """
 
     path: Values
     query: Values
+    headers: Values
     body: Body | None
     request: str | None
     raw_query: str | None
     answer: Answer
     may_stream: bool
+    media_types: Sequence[str]
 
 
 def declare(method: str, path: str, function: Function) -> Declaration:
@@ -94,11 +125,13 @@ def _declaration(method: str, path: str, function: Function) -> Declaration:
     return Declaration(
         path=_values(f"{function.__name__} path", chosen.get("path", []), hints),
         query=_values(f"{function.__name__} query", [*chosen.get("query", []), *chosen.get("raw", [])], hints),
+        headers=_values(f"{function.__name__} headers", chosen.get("header", []), hints),
         body=next((_body(parameter, hints) for parameter in chosen.get("body", [])), None),
         request=next((parameter.name for parameter in chosen.get("request", [])), None),
         raw_query=next((parameter.name for parameter in chosen.get("raw", [])), None),
         answer=_answer(hints["return"]),
         may_stream=any(map(_is_response, _choices(hints["return"]))),
+        media_types=[each.media_type for each in _choices(hints["return"]) if hasattr(each, "media_type")],
     )
 
 
@@ -118,6 +151,8 @@ def _kind(name: str, hint: object, placeholders: list[str]) -> Kind:
         return "request"
     if annotation is RawQuery:
         return "raw"
+    if _header(hint) is not None:
+        return "header"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "body"
     return "path" if name in placeholders else "query"
@@ -155,13 +190,16 @@ def _parameter_faults(parameter: Parameter, hints: Mapping[str, object], placeho
         yield f"the parameter {name} cannot be passed by its name"
     elif name not in hints:
         yield f"the parameter {name} has no annotation"
-    elif (kind := _kind(name, hints[name], placeholders)) in {"request", "raw", "body"}:
-        if name in placeholders:
-            yield f"the path parameter {name} cannot take the {kind}"
-    elif any(issubclass(leaf, BaseModel | Mapping) for leaf in leaves(hints[name])):
+    elif (kind := _kind(name, hints[name], placeholders)) not in {"path", "query"} and name in placeholders:
+        yield f"the path parameter {name} cannot take the {kind}"
+    elif kind in _TEXTS and any(issubclass(leaf, BaseModel | Mapping) for leaf in leaves(hints[name])):
         yield f"the parameter {name} cannot be read from text (a body is one model, or a RootModel of something else)"
     elif kind == "path" and parameter.default is not Parameter.empty:
         yield f"the path parameter {name} has a default, which would never be used"
+
+
+def _header(hint: object) -> Header | None:
+    return next((each for each in get_args(hint)[1:] if isinstance(each, Header)), None)
 
 
 def _values(title: str, parameters: list[Parameter], hints: Mapping[str, Any]) -> Values:
@@ -170,11 +208,13 @@ def _values(title: str, parameters: list[Parameter], hints: Mapping[str, Any]) -
         for each in parameters
     }
     model = create_model(title, __config__=_VALUES, **fields)
-    many = (field.alias for field in model.model_fields.values() if takes_many(field.annotation))
-    return Values(model, frozenset(alias for alias in many if alias is not None))
+    named = {field.alias or name: field for name, field in model.model_fields.items()}
+    return Values(model, list(named), frozenset(name for name in named if takes_many(named[name].annotation)))
 
 
 def _as_text(hint: Any) -> Any:  # noqa: ANN401 - an annotation may be anything at all
+    if (header := _header(hint)) is not None:
+        return Annotated[hint, Field(alias=header.name)]
     if without_metadata(hint) is not RawQuery:
         return hint
     return Annotated[str, *get_args(hint)[1:]] if get_origin(hint) is Annotated else str

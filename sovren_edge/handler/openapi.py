@@ -14,7 +14,9 @@ from pydantic.json_schema import JsonSchemaMode, JsonSchemaValue
 from sovren_edge.handler.route import Route, Routes
 
 _COMPONENTS = "#/components/schemas/"
-_Part: TypeAlias = Literal["path", "query", "body", "answer", "problem"]
+_Part: TypeAlias = Literal["path", "query", "header", "body", "answer", "problem"]
+_Place: TypeAlias = Literal["path", "query", "header"]
+_PLACES: tuple[_Place, ...] = ("path", "query", "header")
 _Key: TypeAlias = tuple[int, _Part]
 
 
@@ -45,7 +47,9 @@ def describe(routes: Routes, *, title: str, version: str, description: str = "")
         # Two routes may share a function, but not an id; the id may be left out.
         named = {"operationId": route.function.__name__} if names[route.function.__name__] == 1 else {}
         paths.setdefault(route.path, {})[route.method.lower()] = named | operation
-    problem = _response("The request was refused, or failed.", "application/problem+json", schemas[_PROBLEM_KEY])
+    problem = _response(
+        "The request was refused, or failed.", _content(schemas[_PROBLEM_KEY], "application/problem+json")
+    )
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version} | ({"description": description} if description else {}),
@@ -69,13 +73,14 @@ def _schemas(routes: Routes) -> tuple[dict[_Key, JsonSchemaValue], JsonSchemaVal
 
 
 def _is_values(key: _Key) -> bool:
-    return key[1] in {"path", "query"}
+    return key[1] in _PLACES
 
 
 def _parts(index: int, route: Route) -> Iterator[tuple[_Key, JsonSchemaMode, TypeAdapter[Any]]]:
     declaration = route.declaration
     yield (index, "path"), "validation", TypeAdapter(declaration.path.model)
     yield (index, "query"), "validation", TypeAdapter(declaration.query.model)
+    yield (index, "header"), "validation", TypeAdapter(declaration.headers.model)
     if declaration.body is not None:
         yield (index, "body"), "validation", TypeAdapter(declaration.body.model)
     if isinstance(declaration.answer, TypeAdapter):
@@ -85,7 +90,7 @@ def _parts(index: int, route: Route) -> Iterator[tuple[_Key, JsonSchemaMode, Typ
 def _operation(route: Route, schemas: Mapping[_Part, JsonSchemaValue]) -> JsonSchemaValue:
     summary, _, description = (inspect.getdoc(route.function) or _spoken(route)).partition("\n")
     operation: JsonSchemaValue = {"summary": summary, "description": description.strip()}
-    operation["parameters"] = [*_parameters("path", schemas["path"]), *_parameters("query", schemas["query"])]
+    operation["parameters"] = [one for place in _PLACES for one in _parameters(place, schemas[place])]
     operation = {name: value for name, value in operation.items() if value}
     if (body := route.declaration.body) is not None:
         operation["requestBody"] = {"required": body.required, "content": _content(schemas["body"])}
@@ -98,7 +103,7 @@ def _spoken(route: Route) -> str:
     return route.function.__name__.replace("_", " ").strip().capitalize()
 
 
-def _parameters(place: Literal["path", "query"], schema: JsonSchemaValue) -> Iterator[JsonSchemaValue]:
+def _parameters(place: _Place, schema: JsonSchemaValue) -> Iterator[JsonSchemaValue]:
     required = schema.get("required", [])
     for name, given in schema.get("properties", {}).items():
         described = {"description": given["description"]} if "description" in given else {}
@@ -107,19 +112,21 @@ def _parameters(place: Literal["path", "query"], schema: JsonSchemaValue) -> Ite
 
 
 def _success(route: Route, schemas: Mapping[_Part, JsonSchemaValue]) -> JsonSchemaValue:
+    media = {media_type: {"schema": {"type": "string"}} for media_type in route.declaration.media_types}
     match route.declaration.answer:
         case "empty":
             return {"204": {"description": "Done; there is no body."}}
         case "stream":
-            return {"200": {"description": "An answer that is not described as JSON."}}
+            described = {"description": "An answer that is not described as JSON."}
+            return {"200": described | ({"content": media} if media else {})}
         case _:
-            whole = {"200": _response("The answer.", "application/json", schemas["answer"])}
+            whole = {"200": _response("The answer.", {**_content(schemas["answer"]), **media})}
             unchanged = {"304": {"description": "The answer is still the one whose ETag If-None-Match names."}}
             return whole | (unchanged if route.method == "GET" else {})
 
 
-def _response(description: str, media_type: str, schema: JsonSchemaValue) -> JsonSchemaValue:
-    return {"description": description, "content": _content(schema, media_type)}
+def _response(description: str, content: JsonSchemaValue) -> JsonSchemaValue:
+    return {"description": description, "content": content}
 
 
 def _content(schema: JsonSchemaValue, media_type: str = "application/json") -> JsonSchemaValue:

@@ -217,11 +217,18 @@ async def test_a_key_makes_a_request_safe_to_repeat(
         _, _, first = await talk.send(question(), **{"Idempotency-Key": "k-1"})
         other = await talk.send(question("Else?"), **{"Idempotency-Key": "k-1"})
         assert (other[0], other[2]["reason"]) == (422, "idempotency_key_reused")
-        for key in ("", "a b", "x" * 256):
+        for key in ("", "\xe4", "x" * 256):
             faulty = await talk.send(question(), **{"Idempotency-Key": key})
-            assert (faulty[0], faulty[2]["reason"]) == (400, "idempotency_key_malformed")
+            assert (faulty[0], faulty[2]["reason"]) == (400, "invalid_request")
+            assert faulty[2]["detail"].startswith("header.Idempotency-Key: String should match")
         _, _, another = await talk.send(question(), **{"Idempotency-Key": "k-2"})
         assert another["sessionId"] != first["sessionId"]
+        async with talk.board.client.get("/openapi.json") as answer:
+            asking = (await answer.json())["paths"][INTERACT]["post"]
+        assert [(one["name"], one["in"], one["required"]) for one in asking["parameters"]] == [
+            ("Idempotency-Key", "header", False)
+        ]
+        assert list(asking["responses"]["200"]["content"]) == ["application/json", "text/event-stream"]
     hands.move(timedelta(hours=23))
     async with talking(chat, edge, database, hands) as talk:
         assert (await talk.send(question(), **{"Idempotency-Key": "k-1"}))[2] == first

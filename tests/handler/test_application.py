@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, RootModel, SecretStr
 from yarl import URL
 
 from sovren_edge.errors import EdgeError, StartupError
-from sovren_edge.handler import RawQuery, Request, Response, Route, Side, StreamResponse, route
+from sovren_edge.handler import Header, RawQuery, Request, Response, Route, Side, StreamResponse, route
 from sovren_edge.handler.application import build_application
 from tests.handler.witness import Serve, Witness
 
@@ -154,6 +154,25 @@ async def test_what_moved_is_told(serve: Serve) -> None:
             assert (response.status, problem["reason"], problem["message"]) == (404, "moved", "It is on port 8250 now.")
     async with client.get("/older") as response:
         assert (await response.json(content_type=None))["reason"] == "not_found"
+
+
+async def test_headers_are_read_in_any_case(serve: Serve) -> None:
+    """Each once, unless it takes many; those that are not declared are nobody's fault."""
+
+    async def tagged(
+        key: Annotated[str, Header("X-Key")], tags: Annotated[list[str] | None, Header("X-Tag")] = None
+    ) -> list[str]:
+        return [key, *(tags or [])]
+
+    client = await serve([route.get("/tagged", tagged)])
+    async with client.get("/tagged", headers=[("x-key", "k"), ("x-tag", "a"), ("x-tag", "b"), ("X-Else", "c")]) as told:
+        assert await told.json() == ["k", "a", "b"]
+    for headers, fault in (
+        ([("X-Key", "x1y2"), ("X-Key", "x1y2")], "header.X-Key: Value should be given once, not 2 times"),
+        ([], "header.X-Key: Field required"),
+    ):
+        async with client.get("/tagged", headers=headers) as told:
+            assert (await told.json(content_type=None))["detail"] == fault
 
 
 @pytest.mark.parametrize(

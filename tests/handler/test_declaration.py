@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from sovren_edge.handler import RawQuery, Request, Response, StartupError, StreamResponse, route
+from sovren_edge.handler import Header, RawQuery, Request, Response, StartupError, StreamResponse, route
 
 
 class Item(BaseModel):
@@ -41,6 +41,22 @@ def test_parameters_are_told_apart_by_annotation_and_template() -> None:
     assert declaration.path.read({"shelf": "7"}) == {"shelf": 7}
     assert declaration.query.many == {"tags"}
     assert declaration.query.read({"tags": ["a"], "from": "x"}) == {"tags": ["a"], "since": "x", "json": False}
+
+
+def test_headers_are_taken_by_their_own_names() -> None:
+    """Converted and limited as all texts are; a list takes a header that is repeated."""
+
+    async def conditional(
+        since: Annotated[int, Header("X-Since"), Field(ge=1)] = 1,
+        tags: Annotated[list[str] | None, Header("X-Tag")] = None,
+    ) -> None: ...
+
+    headers = route.get("/", conditional).declaration.headers
+    assert (headers.names, headers.many) == (["X-Since", "X-Tag"], {"X-Tag"})
+    assert headers.read({"X-Since": "7", "X-Tag": ["a", "b"]}) == {"since": 7, "tags": ["a", "b"]}
+    assert headers.read({}) == {"since": 1, "tags": None}
+    with pytest.raises(ValidationError):
+        headers.read({"X-Since": "0"})
 
 
 def test_a_query_can_be_taken_as_it_came() -> None:
@@ -97,6 +113,8 @@ async def _defaulted(name: str = "x") -> None: ...
 async def _body(name: Item) -> None: ...
 async def _list_of_bodies(items: list[Item]) -> None: ...
 async def _anything(values: dict[str, str]) -> None: ...
+async def _headed(name: Annotated[str, Header("X-Name")]) -> None: ...
+async def _pairs(values: Annotated[dict[str, str], Header("X-Values")]) -> None: ...
 async def _gathering(**values: str) -> None: ...
 async def _positional(name: str, /) -> None: ...
 async def _unresolved(name: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821 - the fault under test
@@ -121,6 +139,8 @@ def _sync() -> None: ...
         (route.post, "/{name}", _body, "the path parameter name cannot take the body"),
         (route.post, "/", _list_of_bodies, "the parameter items cannot be read from text"),
         (route.get, "/", _anything, "the parameter values cannot be read from text"),
+        (route.get, "/{name}", _headed, "the path parameter name cannot take the header"),
+        (route.get, "/", _pairs, "the parameter values cannot be read from text"),
         (route.get, "/", _gathering, "the parameter values cannot be passed by its name"),
         (route.get, "/", _positional, "the parameter name cannot be passed by its name"),
         (route.get, "/", _unresolved, "name 'Nowhere' is not defined"),

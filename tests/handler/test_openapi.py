@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from sovren_edge.handler import Request, Route, StreamResponse, route
+from sovren_edge.handler import EventStream, Request, Route, StreamResponse, route
 from tests.handler.witness import Serve
 
 
@@ -103,6 +103,28 @@ async def test_operations_are_described_by_their_functions(serve: Serve) -> None
     }
     assert document["paths"]["/trees"]["delete"]["summary"] == "Fell it"
     assert document["paths"]["/trees"]["delete"]["responses"].keys() == {"204", "default"}
+
+
+async def test_streams_of_events_are_described(serve: Serve) -> None:
+    """By their media type, beside the answer that can be had instead, or alone."""
+
+    async def either() -> Leaf | EventStream:
+        raise NotImplementedError
+
+    async def alone() -> EventStream:
+        """Tell what happens."""
+        stream = EventStream()
+        stream.headers["X-Kept"] = "no"
+        return stream
+
+    client = await serve([route.get("/either", either), route.get("/alone", alone)])
+    async with client.get("/openapi.json") as response:
+        paths = (await response.json())["paths"]
+    told = [list(paths[path]["get"]["responses"]["200"]["content"]) for path in ("/either", "/alone")]
+    assert told == [["application/json", "text/event-stream"], ["text/event-stream"]]
+    async with client.get("/alone") as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert (response.headers["Cache-Control"], response.headers["X-Kept"]) == ("no-store", "no")
 
 
 async def test_the_document_is_whole(serve: Serve) -> None:
