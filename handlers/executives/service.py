@@ -26,7 +26,7 @@ from handlers.executives.roster import Roster
 from handlers.executives.slots import Slots
 from handlers.executives.speech import Speech
 from handlers.executives.talking import Talking
-from sovren_edge.handler import Database, Edge, Handler, Route, Routes, Secret, route
+from sovren_edge.handler import Database, Edge, Handler, Route, Routes, Secret, Service, route
 
 # The service of the configuration that is asked where no chat_url is set.
 _CHAT = "chat"
@@ -54,9 +54,9 @@ class Executives(Handler):
     model: str = ""
     max_tokens: int = Field(default=400, ge=1)
     proposals: bool = True
-    speech: str = "tts-master"
+    speech: Service = "tts-master"
     speech_model: str = "tts-1"
-    gateway: str = "api-gateway"
+    gateway: Service = "api-gateway"
     answers: int = Field(default=256, ge=1)
     history: int = Field(default=10, ge=1, le=100)
     session_days: int = Field(default=30, ge=1)

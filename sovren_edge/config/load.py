@@ -7,7 +7,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -60,7 +60,9 @@ def load_config(path: Path, *, secrets: SecretSource | None, local: bool = False
         raw = _with_ours(raw, keys=local and secrets is not None)
     sketch = draw(raw)
     bind = LOOPBACK if local else sketch.bind
-    given = _Given(bind, database=lean or sketch.database, tokens=lean or sketch.tokens)
+    given = _Given(
+        bind, database=lean or sketch.database, tokens=lean or sketch.tokens, services=frozenset(sketch.known_services)
+    )
     doors = [door for door in sketch.opened if node in {None, door.node}]
     handlers, handler_faults = _judge_handlers(doors, secrets, given) if secrets else ({}, [])
     file, model_faults = _validate(ConfigFile, raw, secrets or SecretSource({}))
@@ -143,6 +145,7 @@ class _Given:
     bind: str
     database: bool
     tokens: bool
+    services: Collection[str]
 
 
 def _judge_handlers(
@@ -158,7 +161,9 @@ def _judge_handlers(
             case str() as reason:
                 faults.append(Fault(f"{door.path}.handler", f'"{door.handler}"', "an installed handler", reason))
             case found:
-                handler, own_faults = _validate(found, door.settings, secrets, f"{door.path}.settings")
+                handler, own_faults = _validate(
+                    found, door.settings, secrets, f"{door.path}.settings", services=given.services
+                )
                 faults += [*own_faults, *_lacks(door, found, given)]
                 handlers |= {door.name: handler} if handler is not None else {}
     return handlers, faults
@@ -206,11 +211,16 @@ def _with(raw: Mapping[str, object], table: str, key: str, value: str | None) ->
 
 
 def _validate(
-    model: type[Model], raw: Table, secrets: SecretSource, prefix: str = ""
+    model: type[Model],
+    raw: Table,
+    secrets: SecretSource,
+    prefix: str = "",
+    services: Collection[str] | None = None,
 ) -> tuple[Model | None, list[Fault]]:
     """Judge a table as JSON, whose arrays and texts pydantic reads strictly as tuples, networks and URLs."""
+    context = {"secrets": secrets, "services": services}
     try:
-        return model.model_validate_json(json.dumps(raw, default=str), context={"secrets": secrets}), []
+        return model.model_validate_json(json.dumps(raw, default=str), context=context), []
     except ValidationError as error:
         return None, list(faults_of(error, model, raw, prefix))
 

@@ -68,6 +68,12 @@ class Sketch:
         """The listeners that some node opens."""
         return (listener for listener in self.listeners if not listener.planned)
 
+    @property
+    def known_services(self) -> Iterator[str]:
+        """What services are called: those of listeners that some node opens, and those elsewhere."""
+        yield from (listener.service or listener.name for listener in self.opened)
+        yield from self.services
+
     def leaves(self, pool: str) -> tuple[str, ...]:
         """Return the pools of endpoints that `pool` comes down to, in order of preference, each once."""
         return flatten(pool, {name: tuple(found.tiers.values()) for name, found in self.pools.items()})

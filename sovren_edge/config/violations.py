@@ -63,7 +63,7 @@ def _explain(details: ErrorDetails, root: type[BaseModel]) -> tuple[str, str, st
             found = "this name" if loc[-1] == "[key]" else show(details["input"])
             return found, f"text of the pattern {context['pattern']}", ""
         case _:
-            return show(details["input"]), expected, ""
+            return show(details["input"]), expected, nearest(str(details["input"]), context.get("known", ()))
 
 
 def _written(loc: Sequence[Key], raw: object, *, missing: bool) -> Iterator[Key]:

@@ -12,6 +12,7 @@ from sovren_edge.handler.contract import Handler
 from sovren_edge.handler.declaration import EventStream, Header, RawQuery
 from sovren_edge.handler.edge import Clock, Edge
 from sovren_edge.handler.route import Route, Routes
+from sovren_edge.handler.service import Service
 from sovren_edge.observe.registry import Metrics
 from sovren_edge.secret import Secret
 from sovren_edge.store.connection import Connection
@@ -35,6 +36,7 @@ __all__ = [
     "Route",
     "Routes",
     "Secret",
+    "Service",
     "Side",
     "StartupError",
     "StreamResponse",

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, HttpUrl
 
-from sovren_edge.handler import Edge, Handler, Routes, Secret
+from sovren_edge.handler import Edge, Handler, Routes, Secret, Service
 
 
 class Voice(BaseModel, extra="forbid"):
@@ -23,6 +23,7 @@ class Echo(Handler):
     url: HttpUrl
     key: Secret | None = None
     voice: Voice | None = None
+    speech: Service = "nobody"
 
     @asynccontextmanager
     async def open(self, edge: Edge) -> AsyncIterator[Routes]:

@@ -9,7 +9,7 @@ from sovren_edge.config.fault import ConfigurationError
 from sovren_edge.config.plan import make_plan
 from sovren_edge.config.resolved import PlannedEngine
 from sovren_edge.config.scope import State
-from tests.config.config_texts import MINIMAL, TWO_NODES
+from tests.config.config_texts import ECHO, MINIMAL, TWO_NODES
 from tests.config.conftest import Judge, Load
 
 NEAR_AND_FAR = """
@@ -81,6 +81,20 @@ def test_a_service_is_in_one_place(judge: Judge, load: Load) -> None:
     (fault,) = judge(text).values()
     assert (fault.path, fault.found, fault.hint) == ("services.speech", '"http://a.b"', "listeners.door serves it")
     assert load(TWO_NODES + '[services]\nlater = "http://a.b"\n').services
+
+
+@pytest.mark.usefixtures("echo_handler")
+def test_a_setting_may_name_a_service(judge: Judge, load: Load) -> None:
+    """One that a listener serves, or that is elsewhere; a default may be absent, and what is written may not."""
+    text = MINIMAL + 'service = "speech"\n[services]\nchat = "http://a.b"\n' + ECHO
+    settings = '[listeners.echo.settings]\nurl = "http://a.b"\n'
+    for name in ("speech", "echo", "chat"):
+        handler = load(f'{text}{settings}speech = "{name}"\n', local=True).handlers["echo"]
+        assert handler.model_dump()["speech"] == name
+    assert load(text + settings, local=True).handlers["echo"].model_dump()["speech"] == "nobody"
+    (fault,) = judge(f'{text}{settings}speech = "speach"\n', local=True).values()
+    assert (fault.path, fault.found) == ("listeners.echo.settings.speech", '"speach"')
+    assert fault.hint == "did you mean speech?"
 
 
 def test_a_node_s_name_is_no_address(judge: Judge) -> None:
