@@ -61,7 +61,7 @@ pool = "engines"
 kind = "handler"
 port = 8250
 handler = "executives"
-settings = {{ chat_url = "http://127.0.0.1:{PACED}/v1", answers = 1024 }}
+settings = {{ chat_url = "http://127.0.0.1:{PACED}/v1" }}
 
 [listeners.all]
 kind = "status"

@@ -101,7 +101,7 @@ class _Making:
         try:
             await self._make()
         except BaseException:
-            if self._text:
+            if self._text or self._usage:
                 with suppress(EdgeError):
                     await self._note_cost()
             raise

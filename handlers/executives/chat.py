@@ -30,6 +30,8 @@ _PROBE_TIMEOUT_S: Final = 1.8
 _CALM: Final = 5
 # A question that has heard nothing for so long has the model probed: one that is stuck is soon known.
 _DOUBT_S: Final = 0.2
+# Three probes that fail are to be three moments, and not one in which a proxy reads its configuration anew.
+_APART_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,18 +104,23 @@ class Chat:
 
     async def watch(self) -> None:
         """Probe the model until cancelled, and have it asked, or not, by what comes of it."""
+        loop, interval_s = asyncio.get_running_loop(), self._settings.probe_interval_s
         while True:
+            begun_at = loop.time()
             fault = await self._probe()
             self._seen = self._seen or not fault
             if not fault and self._circuit.probed():
                 self._log.info("chat_became_ready")
             if fault and self._circuit.missed():
                 self._log.warning("chat_became_unready", why=fault)
+            if not self._circuit.closed:
                 self._give_up_unheard()
             if not fault or not self._circuit.closed:
                 self._doubted.clear()
+            next_at = loop.time() + interval_s * (1 if fault else _CALM)
+            await asyncio.sleep(begun_at + min(_APART_S, interval_s) - loop.time())
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.probe_interval_s * (1 if fault else _CALM)):
+                async with asyncio.timeout_at(next_at):
                     await self._doubted.wait()
 
     @contextmanager
@@ -124,6 +131,7 @@ class Chat:
         except EdgeError as error:
             if says_unfit(error) and self._circuit.failed():
                 self._log.warning("chat_became_unready", why=error.problem.reason)
+                self._doubted.set()
             raise
 
     async def _send(
@@ -160,9 +168,11 @@ class Chat:
                 doubting.cancel()
 
     def _give_up_unheard(self) -> None:
+        """Tell who waits that the model is away; those whose own time is just over know already."""
         now = asyncio.get_running_loop().time()
         for limit in self._unheard:
-            limit.reschedule(now)
+            if not limit.expired():
+                limit.reschedule(now)
 
     def _check(self, answer: aiohttp.ClientResponse) -> None:
         error = refusal(answer.status, answer.headers.get("Retry-After", ""))
@@ -187,10 +197,11 @@ class Chat:
     async def _probe(self) -> str:
         """Ask whether the model is there, and what it is called; return what is wrong, nothing where all is well."""
         settings = self._settings
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S, connect=settings.connect_timeout_s)
+        # Not aiohttp's own time for all of it, which may take a cancellation that comes with it for its own.
+        timeout = aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_s)
         get = self._http.get(f"{settings.url}/models", headers=settings.headers, timeout=timeout, allow_redirects=False)
         try:
-            async with get as answer:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S), get as answer:
                 body = await _beginning(answer.content)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return type(error).__name__

@@ -17,6 +17,8 @@ from handlers.executives.events import Sounded
 
 SAMPLE_RATE, SAMPLE_BYTES = 24_000, 2
 _HEADER_BYTES = 44
+# What was written to so lately may still grow.
+_GROWS = timedelta(minutes=2)
 _ID_BYTES = 16  # nobody guesses 128 random bits
 
 
@@ -113,9 +115,10 @@ class Recordings:
         gone = room = 0
         for left in sorted(self._all(), key=lambda left: left.time, reverse=True):
             room += left.size
-            if left.time <= timedelta(0) or room > self._most_bytes:
-                left.path.unlink(missing_ok=True)
-                gone += 1
+            if left.time <= timedelta(0) or (room > self._most_bytes and self._kept - left.time > _GROWS):
+                with suppress(OSError):
+                    left.path.unlink()
+                    gone += 1
         return gone
 
     def _all(self) -> Iterator[Left]:

@@ -55,8 +55,11 @@ _KEPT = """
 SELECT fingerprint, answer FROM executive_answers
 WHERE subscriber_id = $1 AND idempotency_key = $2 AND answered_at > $3
 """
-# So many at a time: a statement has but seconds.
-_FORGET = "DELETE FROM {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE {1} <= $1 LIMIT 10000))"
+# So many at a time: a statement has but seconds. What was renewed meanwhile stays.
+_BATCH = 1000
+_FORGET = """
+DELETE FROM {0} WHERE {1} <= $1 AND ctid = ANY (ARRAY(SELECT ctid FROM {0} WHERE {1} <= $1 LIMIT $2))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,9 @@ class Records:
             ("executive_activity", "happened_at", ages.kept),
             ("executive_usage", "answered_at", ages.kept),
         ):
-            await self._database.execute(_FORGET.format(table, column), now - age)
+            statement, whole = _FORGET.format(table, column), f"DELETE {_BATCH}"
+            while await self._database.execute(statement, now - age, _BATCH) == whole:
+                pass
 
 
 def key_reused() -> EdgeError:

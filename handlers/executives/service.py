@@ -131,8 +131,8 @@ class Executives(Handler):
         """Remove what is too old, again and again, until cancelled."""
         ages = Ages(unused=timedelta(days=self.session_days), kept=timedelta(days=self.records_days))
         while True:
-            await asyncio.to_thread(recordings.sweep)
             try:
+                await asyncio.to_thread(recordings.sweep)
                 await records.forget(edge.clock.now(), ages)
             except Exception as error:  # noqa: BLE001 - whatever it is, answers are not to end with it
                 edge.log.warning("sweep_failed", error=type(error).__name__)

@@ -11,8 +11,8 @@ from typing import Final
 
 from sovren_edge.handler import EdgeError, Side
 
-# Nobody's questions, however many and slow, keep more than this part of the slots from the others.
-_SHARE: Final = 4
+# Nobody's questions, however many and slow, keep this part of the slots from the others.
+_KEPT: Final = 8
 _RETRY_S: Final = 5
 
 
@@ -22,14 +22,14 @@ class Slots:
     def __init__(self, most: int, timeout_s: float) -> None:
         self._free = asyncio.Semaphore(most)
         self._timeout_s = timeout_s
-        self._each = max(1, most // _SHARE)
+        self._each = max(1, most - most // _KEPT)
         self._taken: Counter[str] = Counter()
 
     @asynccontextmanager
     async def taken(self, subscriber: str) -> AsyncIterator[None]:
-        """Hold a slot; raises EdgeError: 429 for a subscriber that has its share already, 503 if none was free in time.
+        """Hold a slot; raises EdgeError: 429 for a subscriber that has all of its own, 503 if none was free in time.
 
-        Who waits has its part of a share as well.
+        Who waits for one counts as well.
         """
         if self._taken[subscriber] >= self._each:
             detail = f"{self._each} answers are being made for you: ask again when one of them is whole."

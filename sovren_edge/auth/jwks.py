@@ -80,8 +80,9 @@ class Jwks:
         self._loaded_at = now
 
     async def _fetch(self) -> list[jwt.PyJWK]:
-        timeout = aiohttp.ClientTimeout(TIMEOUT_S)
-        async with self._http.get(self._url, timeout=timeout, allow_redirects=False) as answer:
+        # Not aiohttp's own time for all of it, which may take a cancellation that comes with it for its own.
+        get = self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=None), allow_redirects=False)
+        async with asyncio.timeout(TIMEOUT_S), get as answer:
             if answer.status != 200:  # noqa: PLR2004 - anything else has no keys
                 raise ValueError
             body = bytearray()

@@ -11,7 +11,19 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass
 from inspect import Parameter
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, NewType, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NewType,
+    TypeAlias,
+    TypeGuard,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from aiohttp.web import Request, StreamResponse
 from pydantic import (
@@ -131,7 +143,7 @@ def _declaration(method: str, path: str, function: Function) -> Declaration:
         raw_query=next((parameter.name for parameter in chosen.get("raw", [])), None),
         answer=_answer(hints["return"]),
         may_stream=any(map(_is_response, _choices(hints["return"]))),
-        media_types=[each.media_type for each in _choices(hints["return"]) if hasattr(each, "media_type")],
+        media_types=[each.media_type for each in _choices(hints["return"]) if _is_event_stream(each)],
     )
 
 
@@ -190,16 +202,24 @@ def _parameter_faults(parameter: Parameter, hints: Mapping[str, object], placeho
         yield f"the parameter {name} cannot be passed by its name"
     elif name not in hints:
         yield f"the parameter {name} has no annotation"
+    elif _header(hints[name]) is None and _has_header(hints[name]):
+        yield f"the Header of the parameter {name} stands outside: Annotated[str | None, Header(...)]"
     elif (kind := _kind(name, hints[name], placeholders)) not in {"path", "query"} and name in placeholders:
         yield f"the path parameter {name} cannot take the {kind}"
     elif kind in _TEXTS and any(issubclass(leaf, BaseModel | Mapping) for leaf in leaves(hints[name])):
         yield f"the parameter {name} cannot be read from text (a body is one model, or a RootModel of something else)"
     elif kind == "path" and parameter.default is not Parameter.empty:
         yield f"the path parameter {name} has a default, which would never be used"
+    elif kind == "header" and takes_many(hints[name]):
+        yield f"the parameter {name} takes a header, which is one text"
 
 
 def _header(hint: object) -> Header | None:
     return next((each for each in get_args(hint)[1:] if isinstance(each, Header)), None)
+
+
+def _has_header(hint: object) -> bool:
+    return hint is Header or isinstance(hint, Header) or any(map(_has_header, get_args(hint)))
 
 
 def _values(title: str, parameters: list[Parameter], hints: Mapping[str, Any]) -> Values:
@@ -237,6 +257,10 @@ def _answer(hint: Any) -> Answer:  # noqa: ANN401 - an annotation may be anythin
 
 def _choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - an annotation may be anything at all
     return get_args(hint) if get_origin(hint) in {Union, UnionType} else (without_metadata(hint),)
+
+
+def _is_event_stream(hint: object) -> TypeGuard[type[EventStream]]:
+    return isinstance(hint, type) and issubclass(hint, EventStream)
 
 
 def _is_response(hint: object) -> bool:

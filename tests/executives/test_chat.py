@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -271,7 +272,7 @@ LISTED = status("200 OK", body=b"{}")
 async def test_a_model_that_falls_silent_is_known_at_the_next_question(
     asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then it is probed without a pause, and who waits for it is told."""
+    """Then it is probed soon, and who waits for it is told."""
     monkeypatch.setattr("handlers.executives.chat._PROBE_TIMEOUT_S", 0.05)
     async with wire(LISTED, [Act.HOLD]) as server:
         chat = asker.chat(server.url, probe_interval_s=LONG_S)
@@ -280,6 +281,33 @@ async def test_a_model_that_falls_silent_is_known_at_the_next_question(
             assert await refused(chat) == (503, "chat_unavailable")
             assert not chat.ready
     assert asker.changes == ["chat_became_unready"]
+
+
+async def test_whoever_waits_is_told_that_the_others_failed(asker: Asker) -> None:
+    """Once nobody is asked any more, as long as a probe fails as well."""
+    async with wire(LISTED, [Act.HOLD], []) as server:
+        chat = asker.chat(server.url, probe_interval_s=LONG_S)
+        async with watching(chat):
+            await eventually(lambda: chat.ready)
+            waiting = asyncio.ensure_future(refused(chat))
+            await server.heard(2)
+            while not asker.changes:
+                assert (await refused(chat))[0] == 503
+            assert await waiting == (503, "chat_unavailable")
+
+
+async def test_a_question_whose_time_is_just_over_ends_nobody(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the loop was busy, it and a probe are too late at once."""
+    monkeypatch.setattr("handlers.executives.chat._PROBE_TIMEOUT_S", 0.3)
+    async with wire([Act.HOLD]) as server:
+        chat = asker.chat(server.url, first_token_timeout_s=0.3)
+        async with watching(chat):
+            await server.heard(1)
+            asking = asyncio.ensure_future(refused(chat))
+            await server.heard(2)
+            time.sleep(0.5)  # noqa: ASYNC251 - the loop is to be busy
+            assert (await asking)[1] in {"chat_timeout", "chat_unavailable"}
+            await server.heard(3)
 
 
 async def test_a_model_that_answers_probes_may_take_its_time(asker: Asker) -> None:

@@ -69,14 +69,16 @@ async def test_the_oldest_go_where_there_are_too_many(tmp_path: Path, hands: Han
     """A full disk would keep nobody's speech."""
     recordings = Recordings(tmp_path, HOUR, MOST, hands.now)
     made = [recordings.new() for _ in range(5)]
-    for age, recording in enumerate(reversed(made)):
+    for age, recording in enumerate(reversed(made), 1):
         await recording.append(SECOND)
         await recording.finish()
-        written_at = (hands.now() - timedelta(minutes=age)).timestamp()
+        written_at = (hands.now() - age * timedelta(seconds=90)).timestamp()
         os.utime(recording.path, (written_at, written_at))
+    (tmp_path / "not-ours.wav").mkdir()
     assert recordings.sweep() == 1
     assert [recordings.left(recording.id) is not None for recording in made] == [False, True, True, True, True]
     assert recordings.sweep() == 0
+    assert Recordings(tmp_path, HOUR, 0, hands.now).sweep() == 3, "what may still grow stays"
 
 
 async def test_what_is_discarded_has_never_been(tmp_path: Path, hands: Hands) -> None:

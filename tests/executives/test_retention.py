@@ -29,6 +29,10 @@ INSERT INTO executive_approvals (
     approval_id, subscriber_id, executive_id, action, type, risk, created_at, expires_at
 ) VALUES (gen_random_uuid(), 'founder', $1, 'Do it.', 'hiring', 'low', $2::timestamptz, $2::timestamptz + '1 hour')
 """
+MANY = """
+INSERT INTO executive_activity (subscriber_id, executive_id, action, happened_at)
+SELECT 'founder', 'cfo', 'interaction', $1 FROM generate_series(1, 2000)
+"""
 LEFT = """
 SELECT string_agg(executive_id, ' ' ORDER BY executive_id) FROM (
     SELECT executive_id FROM executive_sessions
@@ -43,6 +47,7 @@ SELECT string_agg(executive_id, ' ' ORDER BY executive_id) FROM (
 async def test_what_is_old_is_removed(edge: Edge, database: Database, hands: Hands) -> None:
     """Each in its time; approvals stay, as who decided what."""
     await database.execute(WRITE, "cfo", OLD, NOON - timedelta(days=1))
+    await database.execute(MANY, OLD)
     await database.execute(WRITE, "ceo", YOUNG, NOON - timedelta(hours=23))
     settings = json.dumps({"session_days": 10, "records_days": 10})
     async with open_board(Executives.model_validate_json(settings), edge, database, hands), asyncio.timeout(PATIENCE_S):

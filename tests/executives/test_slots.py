@@ -17,9 +17,11 @@ async def refused(slots: Slots, subscriber: str) -> tuple[int, str]:
 
 
 async def test_one_subscriber_leaves_slots_to_the_others() -> None:
-    """Its share is told at once, and is free again with each answer."""
+    """It is told at once, and has a slot again with each answer that is whole."""
     slots = Slots(8, timeout_s=0.01)
-    async with slots.taken("ann"):
+    async with AsyncExitStack() as held:
+        for _ in range(6):
+            await held.enter_async_context(slots.taken("ann"))
         async with slots.taken("ann"):
             assert await refused(slots, "ann") == (429, "too_many_answers")
             async with slots.taken("bob"):

@@ -157,16 +157,16 @@ async def test_what_moved_is_told(serve: Serve) -> None:
 
 
 async def test_headers_are_read_in_any_case(serve: Serve) -> None:
-    """Each once, unless it takes many; those that are not declared are nobody's fault."""
+    """Each once; those that are not declared are nobody's fault."""
 
     async def tagged(
-        key: Annotated[str, Header("X-Key")], tags: Annotated[list[str] | None, Header("X-Tag")] = None
-    ) -> list[str]:
-        return [key, *(tags or [])]
+        key: Annotated[str, Header("X-Key")], tag: Annotated[str | None, Header("X-Tag")] = None
+    ) -> list[str | None]:
+        return [key, tag]
 
     client = await serve([route.get("/tagged", tagged)])
-    async with client.get("/tagged", headers=[("x-key", "k"), ("x-tag", "a"), ("x-tag", "b"), ("X-Else", "c")]) as told:
-        assert await told.json() == ["k", "a", "b"]
+    async with client.get("/tagged", headers=[("x-key", "k"), ("X-TAG", "a, b"), ("X-Else", "c")]) as told:
+        assert await told.json() == ["k", "a, b"]
     for headers, fault in (
         ([("X-Key", "x1y2"), ("X-Key", "x1y2")], "header.X-Key: Value should be given once, not 2 times"),
         ([], "header.X-Key: Field required"),

@@ -44,17 +44,17 @@ def test_parameters_are_told_apart_by_annotation_and_template() -> None:
 
 
 def test_headers_are_taken_by_their_own_names() -> None:
-    """Converted and limited as all texts are; a list takes a header that is repeated."""
+    """Converted and limited as all texts are."""
 
     async def conditional(
         since: Annotated[int, Header("X-Since"), Field(ge=1)] = 1,
-        tags: Annotated[list[str] | None, Header("X-Tag")] = None,
+        tag: Annotated[str | None, Header("X-Tag")] = None,
     ) -> None: ...
 
     headers = route.get("/", conditional).declaration.headers
-    assert (headers.names, headers.many) == (["X-Since", "X-Tag"], {"X-Tag"})
-    assert headers.read({"X-Since": "7", "X-Tag": ["a", "b"]}) == {"since": 7, "tags": ["a", "b"]}
-    assert headers.read({}) == {"since": 1, "tags": None}
+    assert headers.names == ["X-Since", "X-Tag"]
+    assert headers.read({"X-Since": "7", "X-Tag": "a"}) == {"since": 7, "tag": "a"}
+    assert headers.read({}) == {"since": 1, "tag": None}
     with pytest.raises(ValidationError):
         headers.read({"X-Since": "0"})
 
@@ -114,6 +114,9 @@ async def _body(name: Item) -> None: ...
 async def _list_of_bodies(items: list[Item]) -> None: ...
 async def _anything(values: dict[str, str]) -> None: ...
 async def _headed(name: Annotated[str, Header("X-Name")]) -> None: ...
+async def _inner(name: Annotated[str, Header("X-Name")] | None) -> None: ...
+async def _unnamed(name: Annotated[str, Header]) -> None: ...
+async def _tags(tags: Annotated[list[str], Header("X-Tag")]) -> None: ...
 async def _pairs(values: Annotated[dict[str, str], Header("X-Values")]) -> None: ...
 async def _gathering(**values: str) -> None: ...
 async def _positional(name: str, /) -> None: ...
@@ -140,6 +143,9 @@ def _sync() -> None: ...
         (route.post, "/", _list_of_bodies, "the parameter items cannot be read from text"),
         (route.get, "/", _anything, "the parameter values cannot be read from text"),
         (route.get, "/{name}", _headed, "the path parameter name cannot take the header"),
+        (route.get, "/", _inner, "the Header of the parameter name stands outside"),
+        (route.get, "/", _unnamed, "the Header of the parameter name stands outside"),
+        (route.get, "/", _tags, "the parameter tags takes a header, which is one text"),
         (route.get, "/", _pairs, "the parameter values cannot be read from text"),
         (route.get, "/", _gathering, "the parameter values cannot be passed by its name"),
         (route.get, "/", _positional, "the parameter name cannot be passed by its name"),
