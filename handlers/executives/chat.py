@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import SecretStr
 from structlog.typing import FilteringBoundLogger
 
 from handlers.executives.circuit import Circuit
-from handlers.executives.completion import ChatEvent, Turn, first_model, request_body
+from handlers.executives.completion import ChatEvent, Turn, first_model, limit_name, request_body
 from handlers.executives.listening import Listening
 from handlers.executives.refusals import failed, refusal, says_unfit, too_slow, unavailable
 from sovren_edge.handler import EdgeError
@@ -46,6 +47,11 @@ class ChatSettings:
     first_token_timeout_s: float
     token_timeout_s: float
     probe_interval_s: float
+
+    @property
+    def limit(self) -> dict[str, int]:
+        """The longest answer in tokens, by the name that the server knows."""
+        return {limit_name(urlsplit(self.url).hostname or ""): self.max_tokens}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -141,7 +147,7 @@ class Chat:
         settings = self._settings
         if not self._model and await self._probe():
             raise unavailable()
-        body = request_body(self._model, turns, tools, settings.max_tokens)
+        body = request_body(self._model, turns, tools, settings.limit)
         try:
             async with self._unheard_until(since + settings.first_token_timeout_s):
                 return await self._http.post(

@@ -17,6 +17,7 @@ _MOST_TOKENS: Final = 2**31 - 1
 _LONGEST_CALLS: Final = 65_536
 # What a chunk may hold that the model has written; thoughts have names of their own, and are not told.
 _WRITTEN: Final = ("content", "refusal", "tool_calls", "reasoning_content", "reasoning")
+_OPENAI: Final = (".openai.com", ".openai.azure.com")
 _BROKEN_OFF: Final = frozenset({"error", "abort"})
 
 
@@ -58,14 +59,21 @@ class Usage:
 ChatEvent: TypeAlias = Said | Called | Usage
 
 
-def request_body(model: str, turns: Sequence[Turn], tools: Sequence[Mapping[str, object]], max_tokens: int) -> bytes:
-    """Return the JSON that asks for an answer which comes as it is written."""
+def limit_name(host: str) -> str:
+    """Return what a host calls the longest answer: OpenAI's own has left the word that all others know."""
+    return "max_completion_tokens" if f".{host}".endswith(_OPENAI) else "max_tokens"
+
+
+def request_body(
+    model: str, turns: Sequence[Turn], tools: Sequence[Mapping[str, object]], limit: Mapping[str, int]
+) -> bytes:
+    """Return the JSON that asks for an answer which comes as it is written; `limit` is its longest, by its name."""
     body: dict[str, object] = {
         "model": model,
         "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
-        "max_tokens": max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
+        **limit,
     }
     return orjson.dumps(body | ({"tools": list(tools)} if tools else {}))
 

@@ -16,6 +16,7 @@ from handlers.executives.completion import (
     Turn,
     Usage,
     first_model,
+    limit_name,
     request_body,
 )
 
@@ -33,6 +34,7 @@ def part(arguments: str | None, name: str | None = None, **members: object) -> s
 
 
 STOP = delta("stop")
+LIMIT = {"max_tokens": 50}
 
 
 def heard(*chunks: str) -> Sequence[ChatEvent]:
@@ -44,7 +46,7 @@ def heard(*chunks: str) -> Sequence[ChatEvent]:
 
 def test_a_question_asks_for_a_stream_and_its_cost() -> None:
     """In the form that every such server takes."""
-    body = orjson.loads(request_body("m", [Turn("system", "Be brief."), Turn("user", "How are we?")], [], 50))
+    body = orjson.loads(request_body("m", [Turn("system", "Be brief."), Turn("user", "How are we?")], [], LIMIT))
     assert body == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How are we?"}],
@@ -53,7 +55,24 @@ def test_a_question_asks_for_a_stream_and_its_cost() -> None:
         "stream_options": {"include_usage": True},
     }
     tool = {"type": "function", "function": {"name": "f"}}
-    assert orjson.loads(request_body("m", [], [tool], 50))["tools"] == [tool]
+    assert orjson.loads(request_body("m", [], [tool], LIMIT))["tools"] == [tool]
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("api.openai.com", "max_completion_tokens"),
+        ("eu.api.openai.com", "max_completion_tokens"),
+        ("us.openai.azure.com", "max_completion_tokens"),
+        ("openai.com.example", "max_tokens"),
+        ("notopenai.com", "max_tokens"),
+        ("127.0.0.1", "max_tokens"),
+        ("", "max_tokens"),
+    ],
+)
+def test_openai_s_own_servers_have_a_word_of_their_own(host: str, name: str) -> None:
+    """Their newer models refuse the older one, and no other server needs the newer one."""
+    assert limit_name(host) == name
 
 
 def test_an_answer_comes_word_by_word() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 import handlers.executives.migrations
@@ -45,6 +46,19 @@ async def test_the_founder_has_twenty_of_twenty_one_reserved_names(roster: Roste
     assert len(reserved) == 21
     assert {one.name for one in founders} < {row["name"] for row in reserved}
     assert [one.role for one in founders[:5]] == ["CEO", "COO", "CFO", "CTO", "CMO"]
+
+
+async def test_a_reserved_name_is_nobody_else_s(database: Database) -> None:
+    """The database itself sees to it, whoever writes to it."""
+    (reserved,) = await database.fetch("""
+        SELECT name FROM available_names WHERE name NOT IN (SELECT name FROM subscriber_executives)
+    """)
+    with pytest.raises(asyncpg.CheckViolationError, match=f"the name {reserved['name']} is reserved"):
+        await hire(database, "other", "ceo", name=reserved["name"])
+    await hire(database, "other", "ceo", name="Another")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await database.execute("UPDATE subscriber_executives SET name = $1 WHERE name = 'Another'", reserved["name"])
+    await hire(database, FOUNDER, "more", name=reserved["name"], position=21)
 
 
 def test_the_seed_can_be_read_as_it_is_spoken() -> None:
