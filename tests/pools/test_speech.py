@@ -385,7 +385,7 @@ TEXTS = st.lists(
 def test_slots_are_hard_and_nobody_is_lost(
     texts: list[tuple[float | None, str, Priority, float]], slots: int, dice: object
 ) -> None:
-    """Each text is refused, or served once; and no slot stays free while somebody waits."""
+    """Each text is refused, or served once; a slot stays free only before who holds an equal share of them already."""
     pool = speech_pool(make_endpoint("a", slots=slots), make_endpoint("b", slots=slots), limit=6)
     fates: Counter[str] = Counter()
     running: list[Lease] = []
@@ -405,7 +405,8 @@ def test_slots_are_hard_and_nobody_is_lost(
             running.append(admission)
             fates["served"] += 1
         elif isinstance(admission, Waiter):
-            assert pool.inflight == 2 * slots
+            held = sum(lease.demand.caller == caller for lease in running)
+            assert pool.inflight == 2 * slots or held >= 2 * slots / len("abc")
         else:
             fates["refused"] += 1
         assert pool.inflight == len(running) <= 2 * slots

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
-from harness import Front, backend, eventually, front, make_pool, read_request, unchunk
+from harness import PATIENCE_S, Front, backend, eventually, front, make_pool, read_request, unchunk
 
 from sovren_edge.relay.settings import RelaySettings
 
@@ -107,7 +107,7 @@ async def call(edge: Front, number: int, dice: random.Random) -> str:
     try:
         writer.write(b"PUT /%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (number, size))
         writer.write(sent)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     except ConnectionError:
         return "broken"
