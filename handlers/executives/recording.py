@@ -127,12 +127,9 @@ class Recordings:
                 yield self._look(path)
 
     def _look(self, path: Path) -> Left:
-        status = path.stat()
-        return Left(path, self._time_left(status), status.st_size)
-
-    def _time_left(self, status: os.stat_result) -> timedelta:
-        now = self._now()
-        return self._kept - (now - datetime.fromtimestamp(status.st_mtime, now.tzinfo))
+        status, now = path.stat(), self._now()
+        age = now - datetime.fromtimestamp(status.st_mtime, now.tzinfo)
+        return Left(path, self._kept - age, status.st_size)
 
 
 def wav_header(length: int) -> bytes:

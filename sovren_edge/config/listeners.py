@@ -58,7 +58,7 @@ def _clashes(sketch: Sketch) -> Iterator[Fault]:
 
 def _service_faults(sketch: Sketch) -> Iterator[Fault]:
     """See that each service is in one place: here, or elsewhere."""
-    served = {listener.service or listener.name: listener for listener in sketch.opened}
+    served = {listener.called: listener for listener in sketch.opened}
     for name, url in sketch.services.items():
         path, found = f"services.{name}", show(url)
         if name in served:

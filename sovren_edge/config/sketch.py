@@ -31,6 +31,11 @@ class ListenerSketch:
         """Where it stands in the file."""
         return f"listeners.{self.name}"
 
+    @property
+    def called(self) -> str:
+        """What its service is called."""
+        return self.service or self.name
+
 
 @dataclass(frozen=True, slots=True)
 class PoolSketch:
@@ -71,7 +76,7 @@ class Sketch:
     @property
     def known_services(self) -> Iterator[str]:
         """What services are called: those of listeners that some node opens, and those elsewhere."""
-        yield from (listener.service or listener.name for listener in self.opened)
+        yield from (listener.called for listener in self.opened)
         yield from self.services
 
     def leaves(self, pool: str) -> tuple[str, ...]:

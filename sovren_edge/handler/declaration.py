@@ -7,7 +7,7 @@ Must not know requests: it makes the models that check them.
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from types import NoneType, UnionType
@@ -19,6 +19,7 @@ from typing import (
     NewType,
     TypeAlias,
     TypeGuard,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -39,10 +40,14 @@ from pydantic import (
 from sovren_edge.errors import StartupError
 from sovren_edge.handler.annotations import leaves, takes_many, without_metadata
 
-Kind: TypeAlias = Literal["request", "raw", "header", "body", "path", "query"]
-_TEXTS: Collection[Kind] = {"path", "query", "header"}
+Place: TypeAlias = Literal["path", "query", "header"]
+PLACES: tuple[Place, ...] = ("path", "query", "header")
+"""Where text comes from, name by name."""
+Kind: TypeAlias = Place | Literal["request", "raw", "body"]
 Function: TypeAlias = Callable[..., Awaitable[object]]
 Answer: TypeAlias = TypeAdapter[Any] | Literal["empty", "stream"]
+
+_Class = TypeVar("_Class")
 
 RawQuery = NewType("RawQuery", bytes)
 """A query that its function reads by itself, byte for byte; described as one text by the parameter's name."""
@@ -142,8 +147,8 @@ def _declaration(method: str, path: str, function: Function) -> Declaration:
         request=next((parameter.name for parameter in chosen.get("request", [])), None),
         raw_query=next((parameter.name for parameter in chosen.get("raw", [])), None),
         answer=_answer(hints["return"]),
-        may_stream=any(map(_is_response, _choices(hints["return"]))),
-        media_types=[each.media_type for each in _choices(hints["return"]) if _is_event_stream(each)],
+        may_stream=any(_is_a(each, StreamResponse) for each in _choices(hints["return"])),
+        media_types=[each.media_type for each in _choices(hints["return"]) if _is_a(each, EventStream)],
     )
 
 
@@ -165,7 +170,7 @@ def _kind(name: str, hint: object, placeholders: list[str]) -> Kind:
         return "raw"
     if _header(hint) is not None:
         return "header"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_a(annotation, BaseModel):
         return "body"
     return "path" if name in placeholders else "query"
 
@@ -206,7 +211,7 @@ def _parameter_faults(parameter: Parameter, hints: Mapping[str, object], placeho
         yield f"the Header of the parameter {name} stands outside: Annotated[str | None, Header(...)]"
     elif (kind := _kind(name, hints[name], placeholders)) not in {"path", "query"} and name in placeholders:
         yield f"the path parameter {name} cannot take the {kind}"
-    elif kind in _TEXTS and any(issubclass(leaf, BaseModel | Mapping) for leaf in leaves(hints[name])):
+    elif kind in PLACES and any(issubclass(leaf, BaseModel | Mapping) for leaf in leaves(hints[name])):
         yield f"the parameter {name} cannot be read from text (a body is one model, or a RootModel of something else)"
     elif kind == "path" and parameter.default is not Parameter.empty:
         yield f"the path parameter {name} has a default, which would never be used"
@@ -249,7 +254,7 @@ def _answer(hint: Any) -> Answer:  # noqa: ANN401 - an annotation may be anythin
     if annotation is NoneType:
         return "empty"
     choices = _choices(annotation)
-    described: Any = tuple(choice for choice in choices if not _is_response(choice))
+    described: Any = tuple(choice for choice in choices if not _is_a(choice, StreamResponse))
     if not described:
         return "stream"
     return TypeAdapter(hint if len(described) == len(choices) else Union[described])  # noqa: UP007 - made at run time
@@ -259,9 +264,5 @@ def _choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - an annotation may 
     return get_args(hint) if get_origin(hint) in {Union, UnionType} else (without_metadata(hint),)
 
 
-def _is_event_stream(hint: object) -> TypeGuard[type[EventStream]]:
-    return isinstance(hint, type) and issubclass(hint, EventStream)
-
-
-def _is_response(hint: object) -> bool:
-    return isinstance(hint, type) and issubclass(hint, StreamResponse)
+def _is_a(hint: object, kind: type[_Class]) -> TypeGuard[type[_Class]]:
+    return isinstance(hint, type) and issubclass(hint, kind)

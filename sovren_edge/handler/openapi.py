@@ -11,12 +11,11 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, JsonSchemaValue
 
+from sovren_edge.handler.declaration import PLACES, Place
 from sovren_edge.handler.route import Route, Routes
 
 _COMPONENTS = "#/components/schemas/"
-_Part: TypeAlias = Literal["path", "query", "header", "body", "answer", "problem"]
-_Place: TypeAlias = Literal["path", "query", "header"]
-_PLACES: tuple[_Place, ...] = ("path", "query", "header")
+_Part: TypeAlias = Place | Literal["body", "answer", "problem"]
 _Key: TypeAlias = tuple[int, _Part]
 
 
@@ -73,7 +72,7 @@ def _schemas(routes: Routes) -> tuple[dict[_Key, JsonSchemaValue], JsonSchemaVal
 
 
 def _is_values(key: _Key) -> bool:
-    return key[1] in _PLACES
+    return key[1] in PLACES
 
 
 def _parts(index: int, route: Route) -> Iterator[tuple[_Key, JsonSchemaMode, TypeAdapter[Any]]]:
@@ -90,7 +89,7 @@ def _parts(index: int, route: Route) -> Iterator[tuple[_Key, JsonSchemaMode, Typ
 def _operation(route: Route, schemas: Mapping[_Part, JsonSchemaValue]) -> JsonSchemaValue:
     summary, _, description = (inspect.getdoc(route.function) or _spoken(route)).partition("\n")
     operation: JsonSchemaValue = {"summary": summary, "description": description.strip()}
-    operation["parameters"] = [one for place in _PLACES for one in _parameters(place, schemas[place])]
+    operation["parameters"] = [one for place in PLACES for one in _parameters(place, schemas[place])]
     operation = {name: value for name, value in operation.items() if value}
     if (body := route.declaration.body) is not None:
         operation["requestBody"] = {"required": body.required, "content": _content(schemas["body"])}
@@ -103,7 +102,7 @@ def _spoken(route: Route) -> str:
     return route.function.__name__.replace("_", " ").strip().capitalize()
 
 
-def _parameters(place: _Place, schema: JsonSchemaValue) -> Iterator[JsonSchemaValue]:
+def _parameters(place: Place, schema: JsonSchemaValue) -> Iterator[JsonSchemaValue]:
     required = schema.get("required", [])
     for name, given in schema.get("properties", {}).items():
         described = {"description": given["description"]} if "description" in given else {}
@@ -117,8 +116,7 @@ def _success(route: Route, schemas: Mapping[_Part, JsonSchemaValue]) -> JsonSche
         case "empty":
             return {"204": {"description": "Done; there is no body."}}
         case "stream":
-            described = {"description": "An answer that is not described as JSON."}
-            return {"200": described | ({"content": media} if media else {})}
+            return {"200": _response("An answer that is not described as JSON.", media)}
         case _:
             whole = {"200": _response("The answer.", {**_content(schemas["answer"]), **media})}
             unchanged = {"304": {"description": "The answer is still the one whose ETag If-None-Match names."}}
@@ -126,7 +124,7 @@ def _success(route: Route, schemas: Mapping[_Part, JsonSchemaValue]) -> JsonSche
 
 
 def _response(description: str, content: JsonSchemaValue) -> JsonSchemaValue:
-    return {"description": description, "content": content}
+    return {"description": description} | ({"content": content} if content else {})
 
 
 def _content(schema: JsonSchemaValue, media_type: str = "application/json") -> JsonSchemaValue:

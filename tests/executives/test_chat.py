@@ -27,6 +27,7 @@ THOUGHT = '{"choices":[{"index":0,"delta":{"reasoning_content":"Hm."},"finish_re
 STOP = '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
 COST = '{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
 WHOLE: Script = [*events(YES, STOP, COST, "[DONE]"), END]
+LISTED = status("200 OK", body=b"{}")
 LONG_S = 30.0
 
 
@@ -264,9 +265,6 @@ async def test_a_model_that_is_stuck_is_not_asked_for_long(asker: Asker) -> None
         assert await refused(chat) == (503, "chat_unavailable")
         assert len(server.asked) == asked
     assert asker.changes == ["chat_became_unready"]
-
-
-LISTED = status("200 OK", body=b"{}")
 
 
 async def test_a_model_that_falls_silent_is_known_at_the_next_question(
